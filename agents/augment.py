@@ -1,0 +1,24 @@
+"""Image augmentation."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, UInt8
+
+
+def random_shift(
+    key: Key[Array, ""], images: UInt8[Array, "batch height width channels"], pad: int = 4
+) -> UInt8[Array, "batch height width channels"]:
+    """Shift each image by up to `pad` whole pixels along either axis, repeating the border (DrQ, Yarats et al. 2021).
+
+    Both shifts are uniform over {-pad, ..., pad} and the same for all channels, so a stack of frames moves as one.
+    """
+    batch, height, width, _ = images.shape
+    shift = jax.random.randint(key, (batch, 2), -pad, pad + 1)
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
+
+    def crop(image, offset):
+        return jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), (height, width, image.shape[-1]))
+
+    return jax.vmap(crop)(padded, shift + pad)

@@ -1,0 +1,155 @@
+"""Flax modules shared by the agents. Initialisation follows DrQ-v2: orthogonal weights, zero biases."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+_orthogonal = nn.initializers.orthogonal
+
+
+class Conv(nn.Module):
+    """A 3x3 convolution without padding and its ReLU, [batch, height, width, in] to
+    [batch, height', width', features]; the activations are sown.
+
+    `im2col=True` computes it as strided slices and one matrix product. XLA on CPU runs its own convolution on one
+    thread inside any loop or branch, and under `vmap`; the matrix product is immune to both.
+    """
+
+    features: int
+    stride: int = 1
+    im2col: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height2 width2 features"]:
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", _orthogonal(math.sqrt(2)), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        if self.im2col:
+            out = _im2col(x, self.stride) @ kernel.reshape(-1, self.features)
+        else:
+            strides = (self.stride, self.stride)
+            out = jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        h = nn.relu(out + bias)
+        self.sow("intermediates", "activation", h)
+        return h
+
+
+def _im2col(x: Float[Array, "batch height width channels"], stride: int) -> Float[Array, "batch h w patch"]:
+    height, width = (conv_size(n, stride) for n in x.shape[1:3])
+    taps = [
+        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
+        for i in range(3)
+        for j in range(3)
+    ]
+    return jnp.concatenate(taps, axis=-1)
+
+
+def conv_size(size: int, stride: int) -> int:
+    """Width of the output of `Conv` for an input of `size` pixels."""
+    return (size - 3) // stride + 1
+
+
+def encoded_size(image_size: int, strides: tuple[int, ...]) -> int:
+    """Width of the encoder's output. ValueError if the image is too small for it."""
+    size = image_size
+    for stride in strides:
+        if size < 3:
+            raise ValueError(
+                f"env.image_size={image_size} is too small for an encoder with strides {strides}; "
+                f"it needs at least {_smallest_image(strides)} pixels"
+            )
+        size = conv_size(size, stride)
+    if size < 1:
+        raise ValueError(f"env.image_size={image_size} leaves nothing after strides {strides}")
+    return size
+
+
+def _smallest_image(strides: tuple[int, ...]) -> int:
+    size = 1
+    for stride in reversed(strides):
+        size = (size - 1) * stride + 3
+    return size
+
+
+class Encoder(nn.Module):
+    """DrQ-v2's convolutional encoder: uint8 [batch, height, width, channels] to float32 [batch, features]."""
+
+    channels: int = 32
+    strides: tuple[int, ...] = (2, 1, 1, 1)
+    im2col: bool = False
+
+    @nn.compact
+    def __call__(self, pixels: UInt8[Array, "batch height width channels"]) -> Float[Array, "batch features"]:
+        x = pixels.astype(jnp.float32) / 255 - 0.5
+        for i, stride in enumerate(self.strides):
+            x = Conv(self.channels, stride, self.im2col, name=f"conv_{i}")(x)
+        return x.reshape(x.shape[0], -1)
+
+
+class Projection(nn.Module):
+    """Encoder output to a small feature vector: dense, LayerNorm, tanh."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch features"]:
+        x = nn.Dense(self.features, kernel_init=_orthogonal(), name="dense")(x)
+        return jnp.tanh(nn.LayerNorm(epsilon=1e-5, name="norm")(x))
+
+
+class Hidden(nn.Module):
+    """A dense layer and its ReLU, whose activations are sown for those who study units."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch features"]:
+        h = nn.relu(nn.Dense(self.features, kernel_init=_orthogonal(), name="dense")(x))
+        self.sow("intermediates", "activation", h)
+        return h
+
+
+class MLP(nn.Module):
+    """Hidden layers named `hidden_0`, `hidden_1`, ... and a linear `head`."""
+
+    hidden: tuple[int, ...]
+    out: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch out"]:
+        for i, features in enumerate(self.hidden):
+            x = Hidden(features, name=f"hidden_{i}")(x)
+        return nn.Dense(self.out, kernel_init=_orthogonal(), name="head")(x)
+
+
+class Actor(nn.Module):
+    """Deterministic policy: features to the mean action in (-1, 1)."""
+
+    hidden: tuple[int, ...]
+    actions: int
+    projection: int
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
+        x = Projection(self.projection, name="projection")(features)
+        return jnp.tanh(MLP(self.hidden, self.actions, name="policy")(x))
+
+
+class Critic(nn.Module):
+    """Twin action values: features and action to [2, batch]. The projection is shared by the twins, as in DrQ-v2."""
+
+    hidden: tuple[int, ...]
+    projection: int
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "batch in"], action: Float[Array, "batch actions"]
+    ) -> Float[Array, "2 batch"]:
+        x = Projection(self.projection, name="projection")(features)
+        x = jnp.concatenate([x, action], axis=-1)
+        return jnp.stack([MLP(self.hidden, 1, name=name)(x)[:, 0] for name in ("q1", "q2")])

@@ -1,0 +1,47 @@
+"""What an agent is: pure functions over a state that holds arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int, Key
+
+Params = Any
+AgentState = Any
+Metrics = dict[str, Float[Array, ""]]
+Obs = Array
+
+
+class Step(NamedTuple):
+    """Time, the same for every seed: it is passed in and never stored per seed, so that branches on it stay branches."""
+
+    env: Int[Array, ""] | int
+    """Agent steps taken in each environment; one is `action_repeat` frames."""
+    update: Int[Array, ""] | int
+    """Updates made."""
+
+
+class Transition(NamedTuple):
+    """A batch of transitions. `discount` is gamma^m * (1 - terminated) for the m <= n steps that `reward` sums."""
+
+    obs: Obs
+    action: Float[Array, "batch actions"]
+    reward: Float[Array, " batch"]
+    discount: Float[Array, " batch"]
+    next_obs: Obs
+
+
+class Agent(NamedTuple):
+    """An algorithm as pure functions of one seed; loops put `vmap` or `lax.map` around them.
+
+    init(key): the state of a new agent.
+    act(state, obs, key, step): the action for one observation; `step=None` means greedy, `key` is then unused.
+    update(state, batch, key, step): one learning step.
+    activations(state, batch): hidden activations by layer, `{path: [batch, units]}`, for measuring plasticity.
+    """
+
+    init: Callable[[Key[Array, ""]], AgentState]
+    act: Callable[[AgentState, Obs, Key[Array, ""], Step | None], Float[Array, " actions"]]
+    update: Callable[[AgentState, Transition, Key[Array, ""], Step], tuple[AgentState, Metrics]]
+    activations: Callable[[AgentState, Transition], dict[str, Array]]

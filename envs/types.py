@@ -1,0 +1,94 @@
+"""The environment contract: what an environment emits, and what it promises about itself.
+
+An environment emits *scenes*: small pytrees that say what the world looks like now (a state vector, geom poses, or,
+where OpenGL drew it, the frame itself). `EnvSpec.observe` turns one scene into one network input and is a pure JAX
+function. Replay stores scenes; loops and agents never know what is in them.
+
+Importing this module does not import jax: the worker processes of `envs.pool` read it, and must start fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Float32, PyTree, UInt8
+
+Scene: TypeAlias = "PyTree[Array | np.ndarray]"
+Obs: TypeAlias = "Array"
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape and dtype of one array, for all that reads only these two (`jax.eval_shape`). Needs no jax."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class EnvSpec(NamedTuple):
+    """What a loop and an agent must know of an environment. Static: no arrays inside.
+
+    `scene` holds one leaf with `shape` and `dtype` per leaf of one scene: an `ArraySpec` or a `jax.ShapeDtypeStruct`.
+    `observe(scene)` gives uint8 [height, width, 3] for pixels and float32 [features] for states. `episode_steps` counts
+    agent steps until the time limit truncates an episode; `action_repeat` counts control steps (frames) per agent step.
+    """
+
+    name: str
+    scene: PyTree
+    observe: Callable[[Scene], Obs]
+    action_dim: int
+    action_repeat: int
+    episode_steps: int
+    pixels: bool
+
+
+class TimeStep(NamedTuple):
+    """Where an action led. The last scene of an episode is a scene like any other: it is kept and stored.
+
+    `terminated`: the world ended, the value beyond is zero. `truncated`: only the clock ran out, the value beyond
+    counts.
+    """
+
+    scene: Scene
+    reward: Float[Array | np.ndarray, " *lanes"]
+    terminated: Bool[Array | np.ndarray, " *lanes"]
+    truncated: Bool[Array | np.ndarray, " *lanes"]
+
+
+class Arrival(NamedTuple):
+    """One step of many environments that reset themselves: every leaf has a leading lane axis.
+
+    `reset` is the first scene of the lane's next episode where `step` ended one; elsewhere it repeats `step.scene`
+    and means nothing.
+    """
+
+    step: TimeStep
+    reset: Scene
+
+
+class HostEnv(Protocol):
+    """One environment that lives on the host. Same seed and same actions give the same scenes, bit for bit.
+
+    `replay(seed, actions)` is `reset(seed)` followed by `step` with each of the actions [steps, actions], and returns
+    the last scene only: what it does not return it need not draw.
+    """
+
+    spec: EnvSpec
+
+    def reset(self, seed: int) -> Scene: ...
+
+    def step(self, action: Float32[np.ndarray, " actions"]) -> TimeStep: ...
+
+    def replay(self, seed: int, actions: Float32[np.ndarray, "steps actions"]) -> Scene: ...
+
+    def render(self, size: int) -> UInt8[np.ndarray, "size size 3"]: ...
+
+    def close(self) -> None: ...
+
+
+MakeHostEnv = Callable[[], HostEnv]

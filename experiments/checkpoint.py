@@ -1,0 +1,108 @@
+"""Checkpoints that resume exactly, and the trained networks of each seed, both by orbax."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+import ne_jax
+from agents.learn import Model
+from agents.types import AgentState
+from envs.pool import Snapshot
+from experiments.loop import Memory, Run
+
+
+class Checkpoints:
+    """The newest checkpoints of a run: learners, memories and environments, with the replay as an item of its own.
+
+    Args:
+        folder: where they lie; made if absent.
+        keep: how many are kept. At least two, so that a corrupt newest one does not lose the run.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax writes dozens of lines for each save
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        self._folder = folder.absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, run: Run, envs: Snapshot) -> None:
+        """Write a checkpoint of `run`; a kill in the middle leaves the one before it untouched."""
+        if run.step in self._manager.all_steps():
+            return
+        replay, rest = _split(run)
+        items = {name: ocp.args.StandardSave(tree) for name, tree in (("replay", replay), ("state", rest))}
+        self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
+        self._manager.wait_until_finished()
+
+    def restore(self, like: Run, envs: Snapshot) -> tuple[Run, Snapshot, list[str]] | None:
+        """The newest checkpoint that can be read, or None if there are none at all.
+
+        Args:
+            like: a run of the same shapes, which is not kept.
+            envs: a snapshot of the same shapes.
+
+        Returns:
+            The run, its environments' snapshot, and one sentence for each newer checkpoint that could not be read.
+
+        Raises:
+            ValueError: there are checkpoints, and none can be read.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _split(like))
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in zip(("replay", "state"), abstract, strict=True)}
+        failures = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                found = self._manager.restore(
+                    step, args=ocp.args.Composite(**items, envs=ocp.args.StandardRestore(envs))
+                )
+            # Anything can come out of a damaged file; it is reported, and the next older one is tried.
+            except Exception as error:
+                aside = f"{step}.unreadable"
+                failures.append(f"checkpoint {step} cannot be read and was set aside as {aside} ({_first_line(error)})")
+                (self._folder / str(step)).rename(self._folder / aside)
+                continue
+            if failures:
+                self._manager.reload()
+            learner, memory = found["state"]
+            memory = memory.replace(ring=found["replay"])
+            return Run(step, learner, memory), found["envs"], failures
+        if failures:
+            raise ValueError(f"{'; '.join(failures)}: no checkpoint is left, start anew with --config.overwrite=True")
+        return None
+
+    def close(self) -> None:
+        """Release what orbax holds."""
+        self._manager.close()
+
+
+def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
+    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
+    state = jax.tree.map(lambda leaf: leaf[seed_index], state)
+    tree: dict[str, Any] = {}
+    for name, part in vars(state).items():
+        if isinstance(part, Model):
+            tree[name] = {"params": part.params, "masks": ne_jax.masks(part.opt_state)}
+        else:
+            tree[name] = {"params": part}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), tree, force=True)
+
+
+def load_model(folder: Path) -> dict[str, PyTree]:
+    """Read what `save_model` wrote, as nested dictionaries of arrays."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute())
+
+
+def _split(run: Run) -> tuple[Any, tuple[Any, Memory]]:
+    return run.memory.ring, (run.learner, run.memory.replace(ring=None))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,160 @@
+"""What happens between steps: logging, evaluation, videos, checkpoints, and stopping when asked to."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from agents.types import Step
+from experiments.checkpoint import Checkpoints, save_model
+from experiments.evaluate import evaluate, greedy_policy, random_policy
+from experiments.loop import Run, Tally
+from experiments.results import Folder
+from experiments.setup import Experiment
+from experiments.video import grid, write_video
+from experiments.writers import SeedWriter
+
+
+class Stopped(Exception):
+    """The user asked to stop, and the run is saved."""
+
+
+class Monitor:
+    """Called by the loop before every step, with the run as it stands: `run = monitor(run)`.
+
+    When something is due it reads the device, writes, and hands the run back with its tallies emptied. The first call
+    of a resumed run does nothing: what was due there was done before the checkpoint.
+
+    Args:
+        begin: the step that this process starts from, 0 or that of the checkpoint.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Folder, checkpoints: Checkpoints, begin: int) -> None:
+        self._experiment, self._folder, self._checkpoints, self._begin = experiment, folder, checkpoints, begin
+        config = experiment.config
+        self._log_every = experiment.every(config.log_every)
+        self._eval_every = experiment.every(config.eval.every)
+        self._save_every = experiment.every(config.checkpoint_every)
+        self._writers = [SeedWriter(folder.seed(seed), experiment.frame(begin)) for seed in config.seeds]
+        self._bar = tqdm(
+            total=experiment.frame(experiment.schedule.total),
+            initial=experiment.frame(begin),
+            unit="frame",
+            desc=config.env.name,
+            mininterval=1.0,
+        )
+        self._shown: dict[str, str] = {}
+        self._clock, self._clock_step = time.perf_counter(), begin
+        self._filmed = begin
+        self._stop = False
+        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def __call__(self, run: Run) -> Run:
+        """Do what is due at `run.step`."""
+        step, last = run.step, run.step == self._experiment.schedule.total
+        self._bar.update(self._experiment.frame(step) - self._bar.n)
+        if step == self._begin > 0 and not last:
+            return run
+        evaluation = step % self._eval_every == 0 or last
+        if step % self._log_every == 0 or evaluation:
+            run = self._log(run, evaluation)
+        if (step % self._save_every == 0 and step > 0) or last or self._stop:
+            self.save(run)
+        if self._stop and not last:
+            raise Stopped
+        return run
+
+    def save(self, run: Run) -> None:
+        """Write a checkpoint, and each seed's networks."""
+        started = time.perf_counter()
+        self._checkpoints.save(run, self._experiment.pool.snapshot())
+        for i, seed in enumerate(self._experiment.config.seeds):
+            save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
+        self._clock += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Close all files and give Ctrl-C its usual meaning back."""
+        signal.signal(signal.SIGINT, self._previous_handler)
+        self._bar.close()
+        for writer in self._writers:
+            writer.close()
+
+    def _on_interrupt(self, *_: Any) -> None:
+        if self._stop:
+            raise KeyboardInterrupt
+        self._stop = True
+        tqdm.write("stopping: saving a checkpoint (Ctrl-C again stops at once and loses what came after the last one)")
+
+    def _log(self, run: Run, evaluation: bool) -> Run:
+        values = self._training_values(run)
+        if evaluation:
+            values |= self._evaluate(run)
+        frame = self._experiment.frame(run.step)
+        for i, writer in enumerate(self._writers):
+            writer.write(run.step, frame, {name: float(value[i]) for name, value in values.items()})
+        self._show(values)
+        self._clock, self._clock_step = time.perf_counter(), run.step
+        learner = run.learner.replace(metrics=_emptied(run.learner.metrics))
+        return Run(run.step, learner, run.memory.replace(returns=_emptied(run.memory.returns)))
+
+    def _training_values(self, run: Run) -> dict[str, np.ndarray]:
+        """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
+        experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
+        look = experiment.steps.look(run.learner, run.memory, experiment.keys, _step(run.step, updates))
+        plasticity = jax.device_get(look)
+        losses, returns = jax.device_get((run.learner.metrics, run.memory.returns))
+        seconds = time.perf_counter() - self._clock
+        seeds = len(experiment.config.seeds)
+        speed = seeds * experiment.frame(run.step - self._clock_step) / seconds
+        values = {"train/return": _mean(returns.total, returns.count)}
+        values |= {f"train/{name}": _mean(total, losses.count) for name, total in losses.total.items()}
+        values |= {f"plasticity/{name}": value for name, value in plasticity.items()}
+        values["train/updates"] = np.full(seeds, updates)
+        values["time/frames_per_second"] = np.full(seeds, speed if run.step > self._clock_step else np.nan)
+        return values
+
+    def _evaluate(self, run: Run) -> dict[str, np.ndarray]:
+        experiment, config, step = self._experiment, self._experiment.config, run.step
+        every = experiment.every(config.video.every) if config.video.every else 0
+        film = every and (step == experiment.schedule.total or (step > 0 and step - self._filmed >= every))
+        policy = greedy_policy(experiment.steps.greedy, run.learner.agent)
+        size = config.video.size if film else 0
+        pool, watch, episodes = experiment.eval_pool, experiment.steps.watch, config.eval.episodes
+        result = evaluate(pool, watch, policy, episodes, size)
+        values = {"eval/return": result.returns.mean(axis=1), "eval/return_std": result.returns.std(axis=1)}
+        if step == 0:
+            chance = evaluate(pool, watch, random_policy(config.seeds, experiment.spec.action_dim), episodes)
+            values["eval/random_return"] = chance.returns.mean(axis=1)
+        if result.frames is not None:
+            self._filmed = step
+            for i, seed in enumerate(config.seeds):
+                write_video(self._folder.video(seed, experiment.frame(step)), result.frames[i], config.video.fps)
+            write_video(self._folder.grid(), grid(result.frames), config.video.fps)
+        return values
+
+    def _show(self, values: dict[str, np.ndarray]) -> None:
+        """Mean over seeds behind the progress bar; a value that was not measured keeps its last one."""
+        labels = {"eval/return": "return", "plasticity/density": "density", "plasticity/fau": "FAU"}
+        for name, label in labels.items():
+            if name in values:
+                self._shown[label] = f"{np.mean(values[name]):.3g}"
+        speed = values["time/frames_per_second"][0]
+        self._bar.set_postfix({**self._shown, **({"frames/s": f"{speed:.0f}"} if speed == speed else {})})
+
+
+def _step(step: int, updates: int) -> Step:
+    return Step(np.int32(step), np.int32(updates))
+
+
+def _emptied(tally: Tally) -> Tally:
+    return jax.tree.map(jnp.zeros_like, tally)
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,97 @@
+"""Train: `python -m experiments.run --config=configs/dmc_pixels.py`. The same command again resumes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
+
+# What a user can cure; anything else is a defect, and shows its traceback.
+CURABLE = (ValueError, RuntimeError, MemoryError, FileExistsError)
+
+
+def main(argv: list[str]) -> int:
+    """Run the experiment of `--config`; the exit status is 0, 2 for a setting that cannot be, 130 after Ctrl-C."""
+    if len(argv) > 1:
+        print(f"error: what is {argv[1]!r}? Settings begin with --config.", file=sys.stderr)
+        return 2
+    return run(_CONFIG.value)
+
+
+def run(config: ConfigDict) -> int:
+    """Check, build, resume if there is something to resume, train, and draw the curves."""
+    # Imported here, because the environments' worker processes import this module and need none of it.
+    from experiments.checkpoint import Checkpoints
+    from experiments.report import draw_curves
+    from experiments.results import Folder, check_folder, open_folder
+    from experiments.setup import setup
+    from experiments.summary import CompileClock, print_summary
+
+    folder, experiment = Folder(config), None
+    try:
+        check_folder(folder, config)
+        experiment = setup(config)
+        open_folder(folder, config)
+        checkpoints = Checkpoints(folder.checkpoint)
+        start = _begin(experiment, checkpoints)
+    except CURABLE as error:
+        if experiment:
+            experiment.close()
+        logging.debug("%s", traceback.format_exc())  # shown with --verbosity=1
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    clock = CompileClock()
+    print_summary(experiment, folder)
+    status = _train(experiment, folder, checkpoints, start)
+    draw_curves(folder.root)
+    print(f"compiled for {clock.seconds:.0f} s in all; results in {folder.root}")
+    return status
+
+
+def _begin(experiment, checkpoints):
+    """The run to go on from: the newest checkpoint, or fresh networks and the first scenes."""
+    import jax
+
+    from experiments.loop import Run
+
+    def fresh(keys, scene):
+        return Run(0, *experiment.steps.init(keys, scene))
+
+    scene = experiment.pool.reset()
+    found = checkpoints.restore(jax.eval_shape(fresh, experiment.keys, scene), experiment.pool.snapshot())
+    if found is None:
+        return fresh(experiment.keys, scene)
+    run, envs, failures = found
+    experiment.pool.restore(envs)
+    for failure in failures:
+        print(failure)
+    print(f"resuming at frame {experiment.frame(run.step)} of {experiment.frame(experiment.schedule.total)}")
+    return run
+
+
+def _train(experiment, folder, checkpoints, start) -> int:
+    from experiments.loop import train
+    from experiments.monitor import Monitor, Stopped
+
+    monitor = Monitor(experiment, folder, checkpoints, start.step)
+    try:
+        train(experiment.steps, experiment.schedule, experiment.pool, experiment.keys, start, monitor)
+        return 0
+    except Stopped:
+        print("\nstopped; the same command goes on from here")
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        monitor.close()
+        checkpoints.close()
+        experiment.close()
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,46 @@
+"""What a run is about to do, printed before it does it."""
+
+from __future__ import annotations
+
+import jax
+
+from agents.replay import nbytes
+from experiments.results import Folder
+from experiments.setup import Experiment, leaf_size, models, seeds_mode, sparse_layers
+
+
+class CompileClock:
+    """Seconds that XLA has compiled in this process since the clock was made."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, duration: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.seconds += duration
+
+
+def print_summary(experiment: Experiment, folder: Folder) -> None:
+    """Device, environment, seeds, parameters, sparse layers with their densities, replay bytes."""
+    config, spec, schedule = experiment.config, experiment.spec, experiment.schedule
+    device = jax.local_devices()[0]
+    networks = models(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
+    sizes = {name: sum(leaf_size(p.shape) for p in jax.tree.leaves(m.params)) for name, m in networks.items()}
+    view = f"{config.env.render_quality} pixels {config.env.image_size}x{config.env.image_size}" if spec.pixels else "states"
+    rows = {
+        "results": str(folder.root),
+        "device": f"{device.platform} ({device.device_kind}), {jax.local_device_count()} in all",
+        "environment": f"{spec.name}, {view}, action repeat {spec.action_repeat}, {config.env.workers} workers",
+        "seeds": f"{', '.join(map(str, config.seeds))} side by side by {seeds_mode(config, spec)}",
+        "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} agent steps = "
+        f"{schedule.updates(schedule.total):,} updates per seed",
+        "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",
+        "plasticity": config.plasticity.method,
+        "replay": f"{experiment.replay.nbytes:,} bytes per seed, {experiment.replay.nbytes * len(config.seeds):,} in all",
+    }
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:>{width}}  {text}")
+    for path, size, first, last in sparse_layers(experiment):
+        print(f"{'':>{width}}  {path}: {size:,} weights, density {first / size:.3f} -> {last / size:.3f}")

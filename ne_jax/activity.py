@@ -1,0 +1,104 @@
+"""What units do: activations to dormancy and FAU, and which weights belong to which unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ne_jax.sparsity import Leaves, leaves_by_path
+
+Activity = Callable[[PyTree, Any], Leaves]
+
+
+def dormancy(activations: Float[Array, "*batch units"]) -> Float[Array, " units"]:
+    """Dormancy score of each unit, s_i = E|h_i| / mean_k E|h_k|: 1 on average, 0 for a unit that is never active.
+
+    All axes but the last are averaged over; a convolution's unit is a channel. A layer without any activity scores 0
+    throughout (Sokar et al. 2023, definition 3.1; Neuroplastic Expansion, eq. 2).
+    """
+    magnitude = jnp.abs(activations).mean(axis=range(activations.ndim - 1))
+    mean = magnitude.mean()
+    return jnp.where(mean > 0, magnitude / jnp.where(mean > 0, mean, 1), 0)
+
+
+def dormant(activations: Float[Array, "*batch units"], tau: float = 0.0) -> Bool[Array, " units"]:
+    """The units whose dormancy score is at most `tau`."""
+    return dormancy(activations) <= tau
+
+
+def dormant_ratio(activations: Leaves, tau: float = 0.0) -> Float[Array, ""]:
+    """Share of all layers' units that are `tau`-dormant (Sokar et al. 2023, definition 3.2). It counts units."""
+    flags = [dormant(h, tau) for h in activations.values()]
+    return sum(f.sum() for f in flags) / sum(f.size for f in flags)
+
+
+def fau(activations: Leaves) -> Float[Array, ""]:
+    """Fraction of active units: the share of (sample, unit) pairs with a positive activation, over all layers.
+
+    Not 1 - dormant ratio: a unit that fires on half of the samples is wholly alive, and counts one half here.
+    """
+    return sum((h > 0).sum() for h in activations.values()) / sum(h.size for h in activations.values())
+
+
+def flax_activity(apply: Callable[..., Any], activation: Callable[[Array], Array] | None = None) -> Activity:
+    """The activations of a Flax linen network as a function `(params, batch) -> {module path: activations}`.
+
+    With `activation=None` the network sows its activations itself: `self.sow("intermediates", "activation", h)`
+    in the module that owns the kernel. Otherwise the output of every module is captured and `activation` applied to it,
+    which suits networks that call `nn.relu(nn.Dense(...)(x))`.
+
+    Args:
+        apply: the module's `apply`; it is called as `apply({"params": ...}, *batch)`. A `batch` that is not a tuple is
+            the only input.
+        activation: the elementwise nonlinearity that follows each captured module, such as `jax.nn.relu`.
+    """
+    name = "activation" if activation is None else "__call__"
+
+    def activity(params: PyTree, batch: Any) -> Leaves:
+        variables = params if "params" in params else {"params": params}
+        inputs = batch if isinstance(batch, tuple) else (batch,)
+        _, captured = apply(
+            variables, *inputs, mutable=["intermediates"], capture_intermediates=activation is not None
+        )
+        found = {}
+        for path, leaf in leaves_by_path(captured.get("intermediates", {})).items():
+            module, _, last = path.removesuffix("/0").rpartition("/")  # sown values come as tuples of one
+            if last == name and module:  # the whole network's own output is no layer
+                found[module] = leaf if activation is None else activation(leaf)
+        if not found:
+            raise ValueError(
+                "the network sows no `activation` into its intermediates; sow it in the modules that own the sparse "
+                "kernels, or name the nonlinearity: flax_activity(apply, activation=jax.nn.relu)"
+            )
+        return found
+
+    return activity
+
+
+def units_of(path: str, activations: Leaves) -> Array | None:
+    """The activations of the layer whose kernel is at `path`: those of the innermost module around it, or None."""
+    inside = [module for module in activations if f"/{module}/" in f"/{path}"]
+    return activations[max(inside, key=len)] if inside else None
+
+
+def incoming(units: Bool[Array, " units"], kernel_shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """The weights that lead *into* the given units: the kernel's last axis, for dense and convolutional kernels."""
+    if kernel_shape[-1] != units.size:
+        raise ValueError(f"a kernel of shape {kernel_shape} does not lead into {units.size} units")
+    return jnp.broadcast_to(units, kernel_shape)
+
+
+def outgoing(units: Bool[Array, " units"], kernel_shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """The weights that lead *out of* the given units, in the next layer's kernel: its last axis but one.
+
+    Covers dense to dense, convolution to convolution, and a convolution whose [height, width, channel] output is
+    flattened before a dense kernel: there, channels vary fastest, so the flags are tiled.
+    """
+    repeats, rest = divmod(kernel_shape[-2], units.size)
+    if rest:
+        raise ValueError(f"a kernel of shape {kernel_shape} does not take the output of {units.size} units")
+    return jnp.broadcast_to(jnp.tile(units, repeats)[:, None], kernel_shape)

@@ -1,0 +1,140 @@
+"""Rendering: the canonical picture is dm_control's own, the fast one is close, and a missing OpenGL is explained."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from envs.dmc import make_dmc, task_names
+from envs.gl import import_suite
+
+# Each of these makes OpenGL unavailable in its own way; the first line of a child process.
+NO_GL = {
+    "no libEGL": """
+import ctypes, ctypes.util
+find, load = ctypes.util.find_library, ctypes.CDLL.__init__
+def refuse(self, name, *args, **kwargs):
+    if "EGL" in str(name):
+        raise OSError("no such library")
+    load(self, name, *args, **kwargs)
+ctypes.CDLL.__init__ = refuse
+ctypes.util.find_library = lambda name: None if "EGL" in name else find(name)
+""",
+    "no driver": "import os; os.environ['__EGL_VENDOR_LIBRARY_FILENAMES'] = '/nonexistent.json'\n",
+    "disabled": "import os; os.environ['MUJOCO_GL'] = 'disable'\n",
+}
+STATES = """
+from envs.dmc import make_dmc
+for name in ("cartpole_swingup", "quadruped_escape"):
+    env = make_dmc(name, pixels=False)
+    env.reset(0)
+    print(name, env.step([0.0] * env.spec.action_dim).scene.shape)
+try:
+    env.render(64)
+except RuntimeError as error:
+    print(error)
+"""
+PIXELS = """
+from envs import host_env
+try:
+    host_env("dmc", "cartpole_swingup", pixels=True)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def frames(name, quality, size=84, steps=3):
+    """Frames of one short episode, and the same episode drawn by `physics.render`."""
+    env = make_dmc(name, pixels=True, image_size=size, action_repeat=1, render_quality=quality)
+    (domain, task) = next(pair for pair in import_suite(pixels=True).ALL_TASKS if "_".join(pair) == name)
+    hand = import_suite(pixels=True).load(domain, task, task_kwargs={"random": 0})
+    hand.task.random.seed(9)
+    hand.reset()
+    camera = 2 if domain == "quadruped" else 0
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, env.spec.action_dim)).astype(np.float32)
+    drawn, reference = [env.reset(9)], [hand.physics.render(size, size, camera_id=camera)]
+    for action in actions:
+        hand.step(env._low_high[0] + (action.astype(np.float64) + 1) / 2 * (env._low_high[1] - env._low_high[0]))
+        drawn.append(env.step(action).scene)
+        reference.append(hand.physics.render(size, size, camera_id=camera))
+    env.close()
+    hand.physics.free()
+    return np.stack(drawn), np.stack(reference)
+
+
+@pytest.mark.parametrize("name", ["cartpole_swingup", "finger_turn_easy", "quadruped_escape"])
+def test_canonical_is_the_picture_of_dm_control(name):
+    drawn, reference = frames(name, "canonical")
+    np.testing.assert_array_equal(drawn, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", task_names())
+def test_canonical_is_the_picture_of_dm_control_for_every_task(name):
+    drawn, reference = frames(name, "canonical", size=64, steps=1)
+    np.testing.assert_array_equal(drawn, reference)
+
+
+@pytest.mark.parametrize(("name", "most"), [("cartpole_swingup", 4), ("cheetah_run", 4), ("walker_walk", 10)])
+def test_fast_is_close_to_canonical(name, most):
+    drawn, reference = frames(name, "fast", steps=1)
+    difference = np.abs(drawn.astype(np.int32) - reference).mean()
+    assert 0 < difference < most
+    assert drawn.std() > 10
+
+
+def test_terrain_of_a_new_episode_is_drawn():
+    env = make_dmc("quadruped_escape", pixels=True)
+    first, second = env.reset(1), env.reset(2)
+    fresh = make_dmc("quadruped_escape", pixels=True)
+    np.testing.assert_array_equal(fresh.reset(2), second)
+    assert (first != second).any()
+    env.close()
+    fresh.close()
+
+
+def test_render_for_videos_leaves_the_scenes_alone():
+    env = make_dmc("walker_walk", pixels=True)
+    first = env.reset(0)
+    large = env.render(700)  # more than the 640 x 480 buffer that the models ask for
+    assert (large.shape, large.dtype) == ((700, 700, 3), np.uint8)
+    np.testing.assert_array_equal(env.render(84), first)
+    np.testing.assert_array_equal(env.reset(0), first)
+    env.close()
+
+
+def child(code):
+    environment = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize("way", NO_GL)
+def test_states_need_no_opengl(way):
+    out = child(NO_GL[way] + STATES)
+    assert "cartpole_swingup (5,)" in out
+    assert "quadruped_escape" in out
+    assert "apt-get install libegl1 libgl1-mesa-dri" in out  # from render
+
+
+@pytest.mark.parametrize("way", NO_GL)
+def test_pixels_without_opengl_say_what_to_do(way):
+    out = child(NO_GL[way] + PIXELS)
+    assert out.count("\n") == 1
+    assert "apt-get install libegl1 libgl1-mesa-dri" in out
+    assert "--config.env.pixels=False" in out
+    assert "MUJOCO_GL=disable" in out
+
+
+def test_a_context_that_cannot_be_made_is_explained(monkeypatch):
+    import mujoco.egl
+
+    monkeypatch.setattr(mujoco.egl, "EGL_DISPLAY", None)
+    monkeypatch.setattr(
+        mujoco.egl, "create_initialized_egl_device_display", lambda: mujoco.egl.EGL.EGL_NO_DISPLAY
+    )
+    with pytest.raises(RuntimeError, match=r"apt-get install libegl1 libgl1-mesa-dri"):
+        make_dmc("cartpole_swingup", pixels=True)
