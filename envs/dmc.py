@@ -189,9 +189,9 @@ class DmcEnv:
         if self._observation is None:
             raise RuntimeError(f"The episode of {self.spec.name} is over or was never started: call reset(seed) first.")
         low, high = self._low_high
-        control = (high + low) / 2 + (high - low) / 2 * np.clip(action, -1, 1).astype(np.float64)
-        if control.shape != low.shape:
+        if np.shape(action) != low.shape:
             raise ValueError(f"An action of {self.spec.name} has shape {low.shape}, not {np.shape(action)}.")
+        control = (high + low) / 2 + (high - low) / 2 * np.clip(action, -1, 1).astype(np.float64)
         reward, terminated, truncated = 0.0, False, False
         for _ in range(self.spec.action_repeat):
             step = self._env.step(control)

@@ -82,6 +82,8 @@ def context_class() -> Any:
 class Renderer:
     """Draws square frames of one model through one camera. To be used and closed by the thread that made it.
 
+    Once it has drawn, dm_control's own `physics.render` in that thread draws into the wrong OpenGL context.
+
     `canonical` gives the pixels of `physics.render(size, size, camera_id)`. `fast` leaves out shadows, reflections and
     multisampling: without a GPU these take nine tenths of the time.
 
@@ -110,6 +112,8 @@ class Renderer:
         if quality == "fast":
             self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        self._gl: Any
+        self._context: Any
         self._gl, self._context = self._make_context(size, quality)
         # mujoco ends EGL at exit, and a context freed after that prints a traceback: be earlier (last in, first out).
         self._at_exit = functools.partial(_close, weakref.ref(self))

@@ -61,7 +61,7 @@ class HostPool:
         self._actions = np.zeros((self.lanes, self.spec.episode_steps, self.spec.action_dim), np.float32)
 
     def _all(self, method: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Runs a method on all lanes at once. If anything goes wrong, Ctrl-C too, answers stay unread: the pool closes."""
+        """Runs a method on all lanes at once. If anything fails, Ctrl-C too, answers stay unread: the pool closes."""
         if not self._workers:
             raise RuntimeError("This pool of environments is closed: make a new one and restore a snapshot.")
         try:
@@ -125,9 +125,10 @@ class HostPool:
           ValueError: the snapshot is of another task, another number of lanes, or was taken before the first reset.
         """
         for key, mine in self.snapshot().items():
-            if key not in snapshot or np.shape(snapshot[key]) != mine.shape:
+            shape = np.shape(snapshot[key]) if key in snapshot else None
+            if shape != mine.shape:
                 raise ValueError(
-                    f"The snapshot's {key!r} has shape {np.shape(snapshot.get(key))}, but {self.lanes} lanes of "
+                    f"The snapshot's {key!r} has shape {shape}, but {self.lanes} lanes of "
                     f"{self.spec.name} need {mine.shape}: restore it into a pool with the settings it was taken from."
                 )
         episode, steps = np.asarray(snapshot["episode"], np.int32), np.asarray(snapshot["steps"], np.int32)

@@ -55,9 +55,9 @@ class TimeStep(NamedTuple):
     """
 
     scene: Scene
-    reward: Float[Array | np.ndarray, " *lanes"]
-    terminated: Bool[Array | np.ndarray, " *lanes"]
-    truncated: Bool[Array | np.ndarray, " *lanes"]
+    reward: Float[Array | np.ndarray | np.generic, " *lanes"]
+    terminated: Bool[Array | np.ndarray | np.generic, " *lanes"]
+    truncated: Bool[Array | np.ndarray | np.generic, " *lanes"]
 
 
 class Arrival(NamedTuple):

@@ -111,7 +111,7 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end(repeat):
     actions = random_actions(env, env.spec.episode_steps)
     control_steps = 0
     for number, action in enumerate(actions, start=1):
-        reward = 0.0
+        step, reward = first, 0.0
         for _ in range(repeat):
             step = hand.step(action.astype(np.float64))
             reward += step.reward

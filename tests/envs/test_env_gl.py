@@ -47,20 +47,25 @@ except RuntimeError as error:
 
 def frames(name, quality, size=84, steps=3):
     """Frames of one short episode, and the same episode drawn by `physics.render`."""
-    env = make_dmc(name, pixels=True, image_size=size, action_repeat=1, render_quality=quality)
+    env = make_dmc(name, pixels=False, action_repeat=1)
+    low, high = env._low_high
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, env.spec.action_dim)).astype(np.float32)
+
+    # First all of dm_control's: it does not notice when another context than its own has become the current one.
     (domain, task) = next(pair for pair in import_suite(pixels=True).ALL_TASKS if "_".join(pair) == name)
     hand = import_suite(pixels=True).load(domain, task, task_kwargs={"random": 0})
+    camera = 2 if domain == "quadruped" else 0
     hand.task.random.seed(9)
     hand.reset()
-    camera = 2 if domain == "quadruped" else 0
-    actions = np.random.default_rng(0).uniform(-1, 1, (steps, env.spec.action_dim)).astype(np.float32)
-    drawn, reference = [env.reset(9)], [hand.physics.render(size, size, camera_id=camera)]
+    reference = [hand.physics.render(size, size, camera_id=camera).copy()]
     for action in actions:
-        hand.step(env._low_high[0] + (action.astype(np.float64) + 1) / 2 * (env._low_high[1] - env._low_high[0]))
-        drawn.append(env.step(action).scene)
-        reference.append(hand.physics.render(size, size, camera_id=camera))
-    env.close()
+        hand.step((high + low) / 2 + (high - low) / 2 * action.astype(np.float64))
+        reference.append(hand.physics.render(size, size, camera_id=camera).copy())
     hand.physics.free()
+
+    env = make_dmc(name, pixels=True, image_size=size, action_repeat=1, render_quality=quality)
+    drawn = [env.reset(9), *(env.step(action).scene for action in actions)]
+    env.close()
     return np.stack(drawn), np.stack(reference)
 
 
@@ -77,7 +82,7 @@ def test_canonical_is_the_picture_of_dm_control_for_every_task(name):
     np.testing.assert_array_equal(drawn, reference)
 
 
-@pytest.mark.parametrize(("name", "most"), [("cartpole_swingup", 4), ("cheetah_run", 4), ("walker_walk", 10)])
+@pytest.mark.parametrize(("name", "most"), [("cartpole_swingup", 3), ("cheetah_run", 3), ("walker_walk", 9)])
 def test_fast_is_close_to_canonical(name, most):
     drawn, reference = frames(name, "fast", steps=1)
     difference = np.abs(drawn.astype(np.int32) - reference).mean()
@@ -133,8 +138,6 @@ def test_a_context_that_cannot_be_made_is_explained(monkeypatch):
     import mujoco.egl
 
     monkeypatch.setattr(mujoco.egl, "EGL_DISPLAY", None)
-    monkeypatch.setattr(
-        mujoco.egl, "create_initialized_egl_device_display", lambda: mujoco.egl.EGL.EGL_NO_DISPLAY
-    )
+    monkeypatch.setattr(mujoco.egl, "create_initialized_egl_device_display", lambda: mujoco.egl.EGL.EGL_NO_DISPLAY)
     with pytest.raises(RuntimeError, match=r"apt-get install libegl1 libgl1-mesa-dri"):
         make_dmc("cartpole_swingup", pixels=True)
