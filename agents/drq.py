@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -84,13 +85,13 @@ def make_drq(
         return DrQState(**models, target_critic=models["critic"].params)
 
     def policy(params: Params, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
-        return actor.apply({"params": params}, features)
+        return _apply(actor, params, features)
 
     def values(params: Params, features: Float[Array, "batch in"], action: Array) -> Float[Array, "2 batch"]:
-        return critic.apply({"params": params}, features, action)
+        return _apply(critic, params, features, action)
 
     def encode(params: Params, obs: UInt8[Array, "batch h w c"]) -> Float[Array, "batch features"]:
-        return encoder.apply({"params": params}, obs)
+        return _apply(encoder, params, obs)
 
     def noise(step: Step) -> Float[Array, ""]:
         return linear_schedule(config.std_initial, config.std_final, config.std_steps, step.env)
@@ -154,6 +155,10 @@ def make_drq(
         }
 
     return Agent(init, act, update, activations)
+
+
+def _apply(network: nn.Module, params: Params, *inputs: Array) -> Any:
+    return network.apply({"params": params}, *inputs)
 
 
 def _validate(config: DrQConfig, obs_shape: tuple[int, ...]) -> None:

@@ -165,7 +165,7 @@ def nbytes(tree: PyTree) -> int:
 
 
 def _shapes(scene: PyTree, action_dim: int, capacity: int) -> Ring:
-    def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    def array(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)
 
     count = array(dtype=jnp.int32)

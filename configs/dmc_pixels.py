@@ -21,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def full() -> ConfigDict:
-    """DrQ-v2 as published for tasks of medium difficulty, its wide layers growing from 20 % to 75 % density."""
+    """DrQ-v2's published settings for tasks of medium difficulty; the wide layers grow from 20 % to 75 % density."""
     config = ConfigDict()
     config.exp_id = "drq_ne"  # results go to {results_dir}/{exp_id}_{env.name}
     config.results_dir = "results"
@@ -38,13 +38,13 @@ def full() -> ConfigDict:
 
     env = config.env = ConfigDict()
     env.kind = "dmc"
-    env.name = "walker_walk"  # any task of the dm_control suite: domain_task
+    env.name = "cheetah_run"  # any task of the dm_control suite: domain_task
     env.pixels = True
     env.image_size = 84
     env.frame_stack = 3
     env.action_repeat = 2
     env.render_quality = "fast"  # canonical: dm_control's own picture, with shadows and reflections; slow without a GPU
-    env.workers = "process"  # process, thread or serial: how the seeds' environments step side by side
+    env.workers = "thread"  # thread, process or serial: how the seeds' environments step side by side
 
     agent = config.agent = ConfigDict()
     agent.name = "drq"

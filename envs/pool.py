@@ -1,6 +1,6 @@
 """Many host environments stepped side by side, each resetting itself, with snapshots that are only numbers.
 
-The bench of `envs.bench` has the speed of the three backends.
+`python -m experiments.bench --what=envs` measures the speed of the three backends.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class HostPool:
 
     def __init__(self, make: MakeHostEnv, streams: Sequence[tuple[int, ...]], backend: Backend = "process") -> None:
         if backend not in get_args(Backend):
-            raise ValueError(f"env.backend must be 'process', 'thread' or 'serial', not {backend!r}.")
+            raise ValueError(f"env.workers must be 'process', 'thread' or 'serial', not {backend!r}.")
         if not streams:
             raise ValueError("A pool needs at least one lane: give one stream per lane.")
         self._workers: list[Worker] = []

@@ -123,7 +123,7 @@ class ProcessWorker:
             job = pickle.dumps((make, stream))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"The maker of an environment must be picklable for env.backend='process' ({error}): "
+                f"The maker of an environment must be picklable for env.workers='process' ({error}): "
                 "give a function of a module, or choose 'thread'."
             ) from error
         self._number = lane
@@ -165,7 +165,7 @@ class ProcessWorker:
             code = None
         return RuntimeError(
             f"Environment worker {self._number} died (exit code {code}): look for its last words above and for the "
-            "kernel's out-of-memory messages, or set env.backend='serial' to see the failure in this process."
+            "kernel's out-of-memory messages, or set env.workers='serial' to see the failure in this process."
         )
 
     def close(self) -> None:

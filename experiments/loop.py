@@ -219,7 +219,6 @@ def train(
     end = schedule.total if until is None else until
     for step in range(run.step, end):
         _, learner, memory = pause(Run(step, learner, memory))
-        # numpy scalars, not Python's: a new value is then no new trace
         now = Step(np.int32(step), np.int32(schedule.updates(step)))
         action = steps.act(learner, memory, keys, now)
         if schedule.due(step):

@@ -51,7 +51,6 @@ class Monitor:
         )
         self._shown: dict[str, str] = {}
         self._clock, self._clock_step = time.perf_counter(), begin
-        self._filmed = begin
         self._stop = False
         self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
 
@@ -59,7 +58,7 @@ class Monitor:
         """Do what is due at `run.step`."""
         step, last = run.step, run.step == self._experiment.schedule.total
         self._bar.update(self._experiment.frame(step) - self._bar.n)
-        if step == self._begin > 0 and not last:
+        if step == self._begin > 0:
             return run
         evaluation = step % self._eval_every == 0 or last
         if step % self._log_every == 0 or evaluation:
@@ -122,7 +121,8 @@ class Monitor:
     def _evaluate(self, run: Run) -> dict[str, np.ndarray]:
         experiment, config, step = self._experiment, self._experiment.config, run.step
         every = experiment.every(config.video.every) if config.video.every else 0
-        film = every and (step == experiment.schedule.total or (step > 0 and step - self._filmed >= every))
+        crossed = every and step // every > (step - self._eval_every) // every  # since the evaluation before this one
+        film = every and step > 0 and (crossed or step == experiment.schedule.total)
         policy = greedy_policy(experiment.steps.greedy, run.learner.agent)
         size = config.video.size if film else 0
         pool, watch, episodes = experiment.eval_pool, experiment.steps.watch, config.eval.episodes
@@ -132,7 +132,6 @@ class Monitor:
             chance = evaluate(pool, watch, random_policy(config.seeds, experiment.spec.action_dim), episodes)
             values["eval/random_return"] = chance.returns.mean(axis=1)
         if result.frames is not None:
-            self._filmed = step
             for i, seed in enumerate(config.seeds):
                 write_video(self._folder.video(seed, experiment.frame(step)), result.frames[i], config.video.fps)
             write_video(self._folder.grid(), grid(result.frames), config.video.fps)

@@ -50,7 +50,14 @@ def density_schedule(config: ConfigDict, total_updates: int) -> ne_jax.DensitySc
     if plasticity.method == "static":
         return ne_jax.constant(initial)
     final = distribution(1 - plasticity.final_sparsity)
-    until = max(1, round(plasticity.grow_until * total_updates))
+    # A round can come no later than the last update, and the last round must reach the final density.
+    last_round = (total_updates - 1) // plasticity.every * plasticity.every
+    if last_round < 1:
+        raise ValueError(
+            f"plasticity.every={plasticity.every} leaves no round in a run of {total_updates} updates; "
+            "lower it, or train for more frames"
+        )
+    until = max(1, min(round(plasticity.grow_until * total_updates), last_round))
     return SCHEDULES[plasticity.schedule](initial, final, until)
 
 

@@ -68,11 +68,19 @@ def check_folder(folder: Folder, config: ConfigDict) -> None:
 
 
 def open_folder(folder: Folder, config: ConfigDict) -> None:
-    """Make the folder, or empty it where the config says so, and write `config.json` and `versions.json`."""
+    """Make the folder, or empty it where the config says so, and write `config.json` and `versions.json`.
+
+    `versions.json` keeps what the run began with; each resume adds what was different then to its list `resumed`.
+    """
     if config.overwrite and folder.root.exists():
         shutil.rmtree(folder.root)
     write_json(folder.config, resolved(config))
-    write_json(folder.versions, versions(config))
+    now = versions(config)
+    if folder.versions.exists():
+        first = json.loads(folder.versions.read_text())
+        changed = {key: value for key, value in now.items() if first.get(key) != value}
+        now = first | {"resumed": [*first.get("resumed", []), changed]}
+    write_json(folder.versions, now)
 
 
 def resolved(config: ConfigDict) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def versions(config: ConfigDict) -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.local_device_count(),
         "commit": _commit(),
-        "render_quality": config.env.render_quality,
+        "render_quality": config.env.get("render_quality", "none"),
         "flags": {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "JAX_PLATFORMS", "MUJOCO_GL")},
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 
@@ -19,12 +20,17 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         print(f"error: what is {argv[1]!r}? Settings begin with --config.", file=sys.stderr)
         return 2
+    try:
+        _CONFIG.value.exp_id  # noqa: B018  (a config file that cannot be read raises only when it is used)
+    except OSError as error:
+        print(f"error: the config file cannot be read: {str(error).splitlines()[-1].strip()}", file=sys.stderr)
+        return 2
     return run(_CONFIG.value)
 
 
 def run(config: ConfigDict) -> int:
     """Check, build, resume if there is something to resume, train, and draw the curves."""
-    # Imported here, because the environments' worker processes import this module and need none of it.
+    # Imported here, so that a mistyped command is answered at once.
     from experiments.checkpoint import Checkpoints
     from experiments.report import draw_curves
     from experiments.results import Folder, check_folder, open_folder
@@ -92,6 +98,30 @@ def _train(experiment, folder, checkpoints, start) -> int:
         experiment.close()
 
 
+def parse(argv: list[str]) -> list[str]:
+    """Parse the command line; an unknown config key becomes one sentence in place of ml_collections' traceback."""
+    try:
+        rest = flags.FLAGS(argv)
+    except (AttributeError, KeyError, TypeError, OSError, flags.Error) as error:
+        print(f"error: {_sentence(error, argv)}", file=sys.stderr)
+        sys.exit(2)
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING  # the libraries' INFO lines say nothing to a user
+    return rest
+
+
+def _sentence(error: Exception, argv: list[str]) -> str:
+    """What is wrong with the command line, in one line."""
+    if isinstance(error, OSError | flags.Error):
+        # an error inside the config file comes with its whole traceback, of which the last line says what is wrong
+        return " ".join(str(error).rpartition("ValueError: ")[2].split())
+    hint = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error))
+    name = hint[2] if hint else re.sub(r"\W", "", str(error))
+    setting = next((arg for arg in argv if re.search(rf"\b{name}\b", arg.partition("=")[0])), name)
+    meant = f"; did you mean {hint[1]}?" if hint else "; the keys are in the config file, with a comment each"
+    return f"the config has no key {setting.partition('=')[0].removeprefix('--config.')}{meant}"
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)

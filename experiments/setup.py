@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import psutil
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
@@ -105,7 +105,7 @@ def make_schedule(config: ConfigDict) -> Schedule:
 
 
 def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metrics:
-    """Density of each sparse layer, FAU and dormant ratio over the hidden layers of all networks."""
+    """Density of each sparse layer, and over the hidden layers of actor and critic FAU and the dormant ratio (tau 0)."""
     values = {"fau": ne_jax.fau(activations), "dormant_ratio": ne_jax.dormant_ratio(activations)}
     masks = {f"{name}/{path}": mask for name, model in models(state).items() for path, mask in _masks(model).items()}
     density = ne_jax.density(masks) if masks else {"all": jnp.ones(())}
@@ -143,11 +143,11 @@ def seeds_mode(config: ConfigDict, spec: EnvSpec) -> Any:
 
 
 def free_memory() -> int:
-    """Bytes free on the device, or in the machine where that is the device."""
+    """Bytes free on the device, or in the machine where that is the device; what files fill as cache counts as free."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available
 
 
 def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:
@@ -177,7 +177,7 @@ def _drq(config: ConfigDict, spec: EnvSpec, optimisers: Any) -> Agent:
         raise ValueError(f"agent.conv must be auto, xla or im2col, got {config.agent.conv!r}")
     im2col = jax.default_backend() == "cpu" if config.agent.conv == "auto" else config.agent.conv == "im2col"
     known = {key: value for key, value in config.agent.items() if key in DrQConfig._fields}
-    height, width, channels = spec.scene.shape
+    height, width, channels = jax.eval_shape(spec.observe, spec.scene).shape
     obs_shape = (height, width, channels * config.env.frame_stack)
     return make_drq(DrQConfig(**known, im2col=im2col), obs_shape, spec.action_dim, optimisers)
 

@@ -18,7 +18,7 @@ def dormancy(activations: Float[Array, "*batch units"]) -> Float[Array, " units"
     """Dormancy score of each unit, s_i = E|h_i| / mean_k E|h_k|: 1 on average, 0 for a unit that is never active.
 
     All axes but the last are averaged over; a convolution's unit is a channel. A layer without any activity scores 0
-    throughout (Sokar et al. 2023, definition 3.1; Neuroplastic Expansion, eq. 2).
+    throughout (Sokar et al. 2023, definition 3.1).
     """
     magnitude = jnp.abs(activations).mean(axis=range(activations.ndim - 1))
     mean = magnitude.mean()
@@ -31,9 +31,9 @@ def dormant(activations: Float[Array, "*batch units"], tau: float = 0.0) -> Bool
 
 
 def dormant_ratio(activations: Leaves, tau: float = 0.0) -> Float[Array, ""]:
-    """Share of all layers' units that are `tau`-dormant (Sokar et al. 2023, definition 3.2). It counts units."""
+    """Share of all layers' units that are `tau`-dormant (Sokar et al. 2023, section 3). It counts units."""
     flags = [dormant(h, tau) for h in activations.values()]
-    return sum(f.sum() for f in flags) / sum(f.size for f in flags)
+    return sum((f.sum() for f in flags), jnp.zeros((), jnp.int32)) / sum(f.size for f in flags)
 
 
 def fau(activations: Leaves) -> Float[Array, ""]:
@@ -41,7 +41,8 @@ def fau(activations: Leaves) -> Float[Array, ""]:
 
     Not 1 - dormant ratio: a unit that fires on half of the samples is wholly alive, and counts one half here.
     """
-    return sum((h > 0).sum() for h in activations.values()) / sum(h.size for h in activations.values())
+    positive = sum(((h > 0).sum() for h in activations.values()), jnp.zeros((), jnp.int32))
+    return positive / sum(h.size for h in activations.values())
 
 
 def flax_activity(apply: Callable[..., Any], activation: Callable[[Array], Array] | None = None) -> Activity:
@@ -80,8 +81,12 @@ def flax_activity(apply: Callable[..., Any], activation: Callable[[Array], Array
 
 
 def units_of(path: str, activations: Leaves) -> Array | None:
-    """The activations of the layer whose kernel is at `path`: those of the innermost module around it, or None."""
-    inside = [module for module in activations if f"/{module}/" in f"/{path}"]
+    """The activations of the layer whose kernel is at `path`: those of the innermost module around it, or None.
+
+    A path may start with the collection `params/`, which module paths lack.
+    """
+    starts = (f"{path}/", f"{path.removeprefix('params/')}/")
+    inside = [module for module in activations if any(start.startswith(f"{module}/") for start in starts)]
     return activations[max(inside, key=len)] if inside else None
 
 

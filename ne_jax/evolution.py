@@ -88,17 +88,16 @@ def neuroplastic(
         shapes = {path: mask.shape for path, mask in network.masks.items()}
         targets = counts_at(schedule, shapes, step)
         params, masks, fresh = {}, {}, {}
-        for i, path in enumerate(sorted(shapes)):
-            prune_key, birth_key = jax.random.split(jax.random.fold_in(key, i))
+        for path, layer_key in zip(sorted(shapes), jax.random.split(key, len(shapes)), strict=True):
             mask, kernel = network.masks[path], network.params[path]
             net_growth = jnp.maximum(targets[path] - mask.sum(), 0)
             idle = _dormant_units(path, network.activations, tau)
             pruned = jnp.zeros(mask.shape, bool)
             if idle is not None:
-                pruned = _choose_units(prune_key, mask & incoming(idle, mask.shape), net_growth, omega)
+                pruned = _choose_units(layer_key, mask & incoming(idle, mask.shape), net_growth, omega)
             kept = mask & ~pruned
             born = select(jnp.abs(network.gradients[path]), net_growth + pruned.sum(), among=~kept)
-            newborn = _newborn(birth_key, kernel, birth)
+            newborn = _newborn(layer_key, kernel, birth)
             masks[path], fresh[path] = kept | born, pruned | born
             params[path] = jnp.where(born, newborn, jnp.where(kept, kernel, 0))
             bias = path.rpartition("/")[0] + "/bias"
@@ -135,4 +134,5 @@ def _choose_units(
 def _newborn(key: Key[Array, ""], kernel: Float[Array, "..."], birth: str) -> Float[Array, "..."]:
     if birth == "zero":
         return jnp.zeros_like(kernel)
-    return jax.nn.initializers.lecun_normal()(key, kernel.shape, kernel.dtype)
+    # folded, because the layer's key has chosen the units to prune
+    return jax.nn.initializers.lecun_normal()(jax.random.fold_in(key, 1), kernel.shape, kernel.dtype)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Leaves = dict[str, Array]
@@ -157,7 +158,7 @@ def density(masks: Masks) -> dict[str, Float[Array, ""]]:
     by_layer = {path: mask.mean() for path, mask in masks.items()}
     if masks:
         total = sum(mask.size for mask in masks.values())
-        by_layer["all"] = sum(mask.sum() for mask in masks.values()) / total
+        by_layer["all"] = sum((mask.sum() for mask in masks.values()), jnp.zeros((), jnp.int32)) / total
     return by_layer
 
 
@@ -175,7 +176,7 @@ def _check_density(density: float) -> None:
 
 def _check_not_zero(path: str, leaf: Array) -> None:
     # A traced leaf cannot be looked at; programs that trace `init` check the masks they get afterwards.
-    if not isinstance(leaf, jax.core.Tracer) and not bool(jnp.any(leaf)):
+    if not isinstance(leaf, Tracer) and not bool(jnp.any(leaf)):
         raise ValueError(
             f"the sparse leaf {path} is zero throughout, so its zero pattern cannot be its mask; "
             "give it another initialiser, or leave it out by `where`"

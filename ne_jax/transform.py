@@ -19,7 +19,7 @@ class PlasticState(NamedTuple):
 
     inner: optax.OptState
     masks: Masks
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def plastic(
@@ -96,6 +96,7 @@ def plastic(
         return updates, inner_state, masks
 
     def round_(updates, inner_state, masks, params, gradients, batch, key, step):
+        assert evolution.evolve is not None  # or `update` calls no round
         activations = None if evolution.activity is None else evolution.activity(params, batch)
         before = leaves_by_path(optax.apply_updates(params, updates))
         network = Network(before, leaves_by_path(gradients), masks, activations)

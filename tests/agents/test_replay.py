@@ -1,0 +1,242 @@
+"""The replay ring against whole episodes kept in Python lists, from which every valid transition is enumerated."""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.replay import Entry, Replay, make_replay
+
+GAMMA = 0.9
+SCENE = jax.ShapeDtypeStruct((2,), jnp.float32)
+MAKE = functools.partial(make_replay, SCENE, lambda scene: scene, 2, discount=GAMMA)
+FITTING: dict[str, Any] = dict(capacity=6, stack=3, nstep=2, discount=GAMMA)
+LONGEST = 130  # entries that one fill can write
+DRAWS = 2500
+# At each minimum of capacity, just above it, and larger than all that is stored.
+SIZES = [(3, 1, 1), (7, 3, 3), (8, 3, 3), (6, 1, 4), (8, 5, 1), (20, 3, 3), (100, 3, 2)]
+
+
+def entry(episode: int, age: int, action: Any, reward: float, terminal: bool) -> Any:
+    scene = np.array([episode, age], np.float32)
+    values: Any = (scene, np.asarray(action, np.float32), np.float32(reward), terminal, age)
+    return Entry(*values)
+
+
+def episodes(seed, scenes):
+    """Entries of whole episodes of 1 to 8 steps, half of them truncated. A scene is (episode, age)."""
+    rng = np.random.default_rng(seed)
+    entries = []
+    while len(entries) < scenes:
+        number, length, terminates = sum(e.age == 0 for e in entries), rng.integers(1, 9), rng.random() < 0.5
+        for age in range(length + 1):
+            action, reward = rng.normal(size=2) * (age > 0), rng.normal() * (age > 0)
+            entries.append(entry(number, age, action, reward, bool(terminates and age == length)))
+    return entries[:scenes]
+
+
+def oracle(entries, capacity, stack, nstep):
+    """{(episode, age): row} of all transitions. The oldest `stack - 1` scenes start none: they serve the stacks."""
+    whole = []
+    for slot, each in enumerate(entries):
+        if each.age == 0:
+            whole.append([])
+        whole[-1].append((slot, each))
+    rows = {}
+    for episode in whole:
+        scenes = [each.scene for _, each in episode]
+        for t in range(len(episode) - 1):
+            if episode[t][0] < len(entries) - capacity + stack - 1:
+                continue
+            after = [each for _, each in episode[t + 1 : t + 1 + nstep]]
+            reward = sum(GAMMA**i * float(each.reward) for i, each in enumerate(after))
+            discount = 0.0 if after[-1].terminal else GAMMA ** len(after)
+            obs, next_obs = (
+                np.concatenate([scenes[max(0, end - k)] for k in reversed(range(stack))]) for end in (t, t + len(after))
+            )
+            rows[tuple(scenes[t])] = np.concatenate([obs, after[0].action, [reward, discount], next_obs])
+    return rows
+
+
+def table(batch):
+    """Sampled transitions as rows, and the (episode, age) each of them starts at."""
+    columns = (batch.obs, batch.action, batch.reward[:, None], batch.discount[:, None], batch.next_obs)
+    rows = np.concatenate([np.asarray(column) for column in columns], axis=1)
+    return rows, [tuple(obs[-2:]) for obs in np.asarray(batch.obs)]
+
+
+def check_samples(batch, expected):
+    rows, starts = table(batch)
+    assert set(starts) == set(expected)
+    np.testing.assert_allclose(rows, [expected[start] for start in starts], rtol=1e-5, atol=1e-6)
+
+
+class Programs(NamedTuple):
+    replay: Replay
+    add: Callable
+    sample: Callable
+    fill: Callable
+
+
+def compiled(replay):
+    def fill(entries, count):
+        def write(ring, numbered):
+            return replay.add(ring, numbered[1], numbered[0] < count), None
+
+        return jax.lax.scan(write, replay.init(), (jnp.arange(LONGEST), entries))[0]
+
+    program = jax.jit(fill)
+
+    def of_any_number(entries):
+        padded = entries + entries[:1] * (LONGEST - len(entries))
+        return program(jax.tree.map(lambda *leaves: np.stack(leaves), *padded), len(entries))
+
+    return Programs(replay, jax.jit(replay.add), jax.jit(replay.sample, static_argnums=2), of_any_number)
+
+
+@functools.cache
+def programs(capacity, stack, nstep):
+    return compiled(MAKE(capacity=capacity, stack=stack, nstep=nstep))
+
+
+@pytest.mark.parametrize(("capacity", "stack", "nstep"), SIZES)
+def test_samples_are_all_valid_transitions_and_only_those(capacity, stack, nstep):
+    replay, add, sample, _ = programs(capacity, stack, nstep)
+    entries, ring = episodes(capacity, 75), jax.jit(replay.init)()
+    for count, each in enumerate(entries, start=1):
+        ring = add(ring, each, True)
+        expected = oracle(entries[:count], capacity, stack, nstep)
+        assert replay.ready(ring) == len(expected)
+        if expected and (count % 3 == 0 or count > 60):
+            check_samples(sample(ring, jax.random.key(count), DRAWS), expected)
+    assert ring.slots == 75
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_termination_ends_the_return_and_truncation_bootstraps(terminal):
+    _, _, sample, fill = programs(20, 2, 2)
+    episode = [entry(0, t, [1, 1], 10**t, terminal and t == 3) for t in range(4)]
+    ring = fill([*episode, entry(1, 0, [0, 0], 0, False)])
+    batch = sample(ring, jax.random.key(0), DRAWS)
+    rewards = [10 + GAMMA * 100, 100 + GAMMA * 1000, 1000]
+    discounts = [GAMMA**2, 0, 0] if terminal else [GAMMA**2, GAMMA**2, GAMMA]
+    for t in range(3):
+        at = np.flatnonzero(np.asarray(batch.obs)[:, -1] == t)
+        np.testing.assert_allclose(np.asarray(batch.reward)[at], rewards[t], rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(batch.discount)[at], discounts[t], rtol=1e-6)
+        np.testing.assert_array_equal(np.asarray(batch.next_obs)[at, -1], min(t + 2, 3))
+
+
+def test_sampling_is_uniform_over_transitions():
+    _, _, sample, fill = programs(20, 3, 3)
+    ring, entries = fill(episodes(5, 100)), episodes(5, 100)
+    expected = oracle(entries, 20, 3, 3)
+    _, starts = table(sample(ring, jax.random.key(3), DRAWS))
+    counts, mean = np.array([starts.count(start) for start in expected]), DRAWS / len(expected)
+    freedom = len(expected) - 1
+    assert abs(((counts - mean) ** 2 / mean).sum() - freedom) < 4 * np.sqrt(2 * freedom)
+    repeats = np.mean([left == right for left, right in itertools.pairwise(starts)])
+    assert abs(repeats - 1 / len(expected)) < 0.03  # draws are independent of each other
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0.3), (0.5, 1), (0.2, 0.4)])
+def test_span_is_a_share_by_age(low, high):
+    _, _, sample, fill = programs(20, 3, 3)
+    ring, entries = fill(episodes(6, 130)), episodes(6, 130)
+    ordered = sorted(oracle(entries, 20, 3, 3))
+    _, starts = table(sample(ring, jax.random.key(0), DRAWS, (low, high)))
+    assert sorted(set(starts)) == ordered[int(low * len(ordered)) : int(high * len(ordered))]
+    _, as_array = table(sample(ring, jax.random.key(0), DRAWS, jnp.array([low, high])))
+    assert as_array == starts
+
+
+def test_narrow_span_of_a_young_ring_still_gives_a_transition():
+    _, _, sample, fill = programs(20, 3, 3)
+    ring = fill(episodes(7, 130)[:3])
+    assert set(table(sample(ring, jax.random.key(0), DRAWS, (0.0, 0.3)))[1]) == {(0, 0)}
+
+
+def test_an_entry_not_kept_leaves_the_ring_untouched():
+    replay, add, _, _ = programs(8, 3, 3)
+    entries, ring = episodes(8, 42), jax.jit(replay.init)()
+    for each in entries:
+        for extra in (entries[0], entries[1]):
+            jax.tree.map(np.testing.assert_array_equal, ring, add(ring, extra, False))
+        ring = add(ring, each, True)
+
+
+def test_seeds_under_vmap_have_cursors_of_their_own():
+    replay, _, sample, fill = programs(20, 3, 3)
+    streams = [episodes(seed, 60) for seed in range(3)]
+    every = [1, 2, 3]  # lane i keeps one in (i + 1)
+    solo = [fill(stream[: 60 // each]) for stream, each in zip(streams, every, strict=True)]
+    rings = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), jax.jit(replay.init)())
+    add = jax.jit(jax.vmap(replay.add))
+    for t in range(60):
+        entries = [stream[t // each] for stream, each in zip(streams, every, strict=True)]
+        rings = add(
+            rings, jax.tree.map(lambda *leaves: np.stack(leaves), *entries), np.array([t % each == 0 for each in every])
+        )
+    jax.tree.map(lambda lanes, *alone: np.testing.assert_array_equal(lanes, np.stack(alone)), rings, *solo)
+    keys = jax.random.split(jax.random.key(0), 3)
+    batches = jax.jit(jax.vmap(functools.partial(replay.sample, batch=DRAWS)))(rings, keys)
+    for lane in range(3):
+        jax.tree.map(
+            lambda lanes, alone, lane=lane: np.testing.assert_allclose(lanes[lane], alone, rtol=1e-6),
+            batches,
+            sample(solo[lane], keys[lane], DRAWS),
+        )
+
+
+def test_a_scene_of_many_arrays_samples_as_its_stored_frames():
+    def observe(scene):
+        grid = jnp.arange(16).reshape(4, 4, 1) * scene["age"] + jnp.outer(scene["place"], scene["place"]).sum()
+        return jnp.concatenate([grid % 256, (grid * 7) % 256], axis=-1).astype(jnp.uint8)
+
+    shape = {"place": jax.ShapeDtypeStruct((2,), jnp.float32), "age": jax.ShapeDtypeStruct((), jnp.int32)}
+    settings = dict(capacity=20, stack=3, nstep=2, discount=GAMMA)
+    scenes = compiled(make_replay(shape, observe, 2, **settings))
+    frames = compiled(make_replay(jax.ShapeDtypeStruct((4, 4, 2), jnp.uint8), lambda frame: frame, 2, **settings))
+    entries = [e._replace(scene={"place": e.scene + 1, "age": np.int32(e.age)}) for e in episodes(9, 47)]
+    seen = jax.jit(observe)
+    observed = [e._replace(scene=np.asarray(seen(e.scene))) for e in entries]
+    batch = scenes.sample(scenes.fill(entries), jax.random.key(1), 300)
+    jax.tree.map(np.testing.assert_array_equal, batch, frames.sample(frames.fill(observed), jax.random.key(1), 300))
+    assert batch.obs.shape == batch.next_obs.shape == (300, 4, 4, 6)
+    assert batch.obs.dtype == jnp.uint8
+    assert len(np.unique(batch.obs, axis=0)) > 10
+
+
+def test_nbytes_is_what_a_ring_allocates():
+    for scene in (SCENE, {"a": jax.ShapeDtypeStruct((3, 5), jnp.uint8), "b": jax.ShapeDtypeStruct((), jnp.int32)}):
+        replay = make_replay(scene, lambda s: s, 4, capacity=33, stack=3, nstep=3, discount=GAMMA)
+        assert replay.nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(replay.init()))
+
+
+def test_pixels_are_stored_once():
+    frame = jax.ShapeDtypeStruct((84, 84, 3), jnp.uint8)
+    replay = make_replay(frame, lambda s: s, 6, capacity=100_000, stack=3, nstep=3, discount=0.99)
+    ring = jax.eval_shape(replay.init)
+    assert ring.scene.shape == (100_000, 84, 84, 3) and ring.scene.dtype == jnp.uint8
+    assert 84 * 84 * 3 * 100_000 < replay.nbytes <= 2.2e9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(stack=0), "env.frame_stack must be at least 1, got 0"),
+        (dict(nstep=0), "replay.nstep must be at least 1, got 0"),
+        (dict(discount=1.01), r"replay.discount must lie in \[0, 1\], got 1.01"),
+        (dict(discount=-0.1), r"replay.discount must lie in \[0, 1\], got -0.1"),
+        (dict(capacity=5), "replay.capacity=5 cannot hold one transition of 3 frames and 2 steps"),
+    ],
+)
+def test_bad_settings_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_replay(SCENE, lambda scene: scene, 2, **(FITTING | change))
+    make_replay(SCENE, lambda scene: scene, 2, **FITTING)

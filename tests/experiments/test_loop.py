@@ -1,0 +1,123 @@
+"""The loop: seeds side by side equal seeds alone, branches stay branches, and nothing is traced twice."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+import ne_jax
+from agents.types import Step
+from experiments.loop import Schedule, train
+
+
+def trained(how="map", seeds=(3, 5), until=None):
+    built = tiny.experiment(seeds, how)
+    run = train(built.steps, built.schedule, built.pool, built.keys, tiny.fresh(built), tiny.quiet, until)
+    return built, run
+
+
+def lane(tree, i):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+@pytest.fixture(scope="module")
+def mapped():
+    return trained()
+
+
+@pytest.mark.parametrize("how", ["map", "vmap"])
+def test_a_lane_is_the_seed_alone(how):
+    # Short of exact, because XLA fuses and sums otherwise for one seed than for two; so few steps, and masks exactly.
+    built, together = trained(how, until=16)
+    assert built.schedule.updates(16) > 8, "no topology round would be compared"
+    _, alone = trained(how, seeds=(5,), until=16)
+    one, other = lane(together.learner.agent, 1), lane(alone.learner.agent, 0)
+    for name in ("actor", "critic", "encoder"):
+        tiny.equal(getattr(one, name).params, getattr(other, name).params, exact=False)
+    for name in ("actor", "critic"):
+        masks = [ne_jax.masks(getattr(agent, name).opt_state) for agent in (one, other)]
+        assert masks[0]
+        tiny.equal(*masks)
+    tiny.equal(lane(together.memory.ring.scene, 1), lane(alone.memory.ring.scene, 0))
+
+
+def primitives(jaxpr, inside_cond=False):
+    """(name, lies inside a cond) of every primitive, through all nested programs."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name, inside_cond
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from primitives(inner, inside_cond or equation.primitive.name == "cond")
+
+
+@pytest.mark.parametrize("how", ["map", "vmap"])
+def test_the_topology_round_stays_a_branch(how):
+    built = tiny.experiment(how=how)
+    learner, memory = jax.eval_shape(built.steps.init, built.keys, built.pool.reset())
+    step = Step(np.int32(9), np.int32(4))
+    found = list(primitives(jax.make_jaxpr(built.steps.learn)(learner, memory, built.keys, step).jaxpr))
+    assert ("cond", False) in found
+    assert ("sort", True) in found
+    assert ("sort", False) not in found
+
+
+def test_every_program_is_traced_once(mapped):
+    built, _ = mapped
+    for name in ("init", "act", "learn", "remember"):
+        assert getattr(built.steps, name)._cache_size() == 1, name
+
+
+def test_what_the_actor_sees_is_what_replay_gives(mapped):
+    # The stack that is pushed frame by frame, against the one that replay builds from its slots.
+    built = tiny.experiment()
+    seen = []
+
+    def pause(run):
+        seen.append((int(run.memory.ring.slots[0]) - 1, np.asarray(run.memory.obs[0])))
+        return run
+
+    run = train(built.steps, built.schedule, built.pool, built.keys, tiny.fresh(built), pause)
+    slots = dict(seen)
+    ring = lane(run.memory.ring, 0)
+    batch = built.replay.sample(ring, jax.random.key(0), 64)
+    compared = 0
+    for obs in np.asarray(batch.obs):
+        compared += any(np.array_equal(obs, other) for other in slots.values())
+    assert compared == 64
+
+
+def test_returns_are_counted_by_episode(mapped):
+    _, run = mapped
+    for i in range(2):
+        ring = lane(run.memory.ring, i)
+        assert int(run.memory.returns.count[i]) >= 40 // tiny.EPISODE - 1
+        assert float(run.memory.returns.total[i]) + float(run.memory.episode_return[i]) > 0
+        assert int(ring.slots) == 41 + int(run.memory.returns.count[i])  # one slot more for each reset
+
+
+def test_off_mask_is_zero_for_parameters_targets_and_moments():
+    built = tiny.experiment()
+    checked = []
+
+    def pause(run):
+        agent = run.learner.agent
+        for model in (agent.actor, agent.critic):
+            adam = model.opt_state.inner[0]
+            for tree in (model.params, adam.mu, adam.nu):
+                tiny.equal(tree, ne_jax.apply(ne_jax.masks(model.opt_state), tree))
+        tiny.equal(agent.target_critic, ne_jax.apply(ne_jax.masks(agent.critic.opt_state), agent.target_critic))
+        checked.append(float(ne_jax.density(ne_jax.masks(agent.actor.opt_state))["all"]))
+        return run
+
+    train(built.steps, built.schedule, built.pool, built.keys, tiny.fresh(built), pause)
+    assert checked[0] < 0.25 < 0.7 < checked[-1]
+
+
+@pytest.mark.parametrize(("first", "every"), [(0, 1), (5, 1), (5, 3), (1, 2)])
+def test_updates_are_those_that_were_due(first, every):
+    schedule, made = Schedule(50, first, every), 0
+    for step in range(50):
+        assert schedule.updates(step) == made
+        made += schedule.due(step)
+    assert schedule.updates(50) == made

@@ -1,0 +1,93 @@
+"""A tiny pixel environment and a tiny experiment around it: every program of a run, compiled in seconds."""
+
+from functools import cache, partial
+
+import jax
+import numpy as np
+
+from agents.drq import DrQConfig, make_drq
+from agents.replay import make_replay
+from configs.dmc_pixels import get_config
+from envs.pool import HostPool
+from envs.types import ArraySpec, EnvSpec, TimeStep
+from experiments.loop import Run, Schedule, make_steps
+from experiments.optimisers import make_optimisers
+from experiments.setup import Experiment, measure_plasticity
+
+SIZE, EPISODE = 16, 9
+
+
+class Blob:
+    """A bright square that the action pushes sideways. Truncated after nine steps, terminated at the right edge."""
+
+    def __init__(self):
+        scene = ArraySpec((SIZE, SIZE, 3), np.dtype(np.uint8))
+        self.spec = EnvSpec("blob", scene, _same, 1, 2, EPISODE, True)
+
+    def _scene(self):
+        frame = np.full((SIZE, SIZE, 3), 10 * self._steps, np.uint8)
+        frame[self._row : self._row + 3, int(self._x) : int(self._x) + 3] = 255
+        return frame
+
+    def reset(self, seed):
+        self._row, self._x, self._steps = seed % (SIZE - 3), 4.0, 0
+        return self._scene()
+
+    def step(self, action):
+        self._steps += 1
+        self._x = float(np.clip(self._x + 3 * float(action[0]), 0, SIZE - 3))
+        terminated = self._x >= SIZE - 3
+        reward = np.float32(self._x / SIZE)
+        return TimeStep(self._scene(), reward, np.bool_(terminated), np.bool_(self._steps == EPISODE and not terminated))
+
+    def replay(self, seed, actions):
+        return [self.reset(seed), *(self.step(action).scene for action in actions)][-1]
+
+    def render(self, size):
+        return np.repeat(np.repeat(self._scene(), size // SIZE, 0), size // SIZE, 1)
+
+    def close(self):
+        pass
+
+
+def _same(scene):
+    return scene
+
+
+def experiment(seeds=(3, 5), how="map", total=40, method="ne"):
+    """An experiment on `Blob` whose topology changes every four updates; its programs are compiled once per process."""
+    pools = (HostPool(Blob, [(seed, stream) for seed in seeds], "serial") for stream in (0, 1))
+    return Experiment(*programs(seeds, how, total, method), *pools)
+
+
+@cache
+def programs(seeds, how, total, method):
+    config = get_config("smoke")
+    config.update(seeds=seeds, batch_size=8, total_frames=2 * total, log_every=16, checkpoint_every=32)
+    config.update(env=dict(name="blob", image_size=SIZE), plasticity=dict(method=method, every=4))
+    config.update(eval=dict(every=32, episodes=2), video=dict(every=40, size=2 * SIZE))
+    schedule = Schedule(total=total, first_update=5, update_every=1)
+    optimisers = make_optimisers(config, schedule.updates(total))
+    settings = DrQConfig(channels=4, strides=(2, 1), projection=8, hidden=(16, 16), random_steps=4, im2col=True)
+    agent = make_drq(settings, (SIZE, SIZE, 9), 1, optimisers)
+    spec = Blob().spec
+    replay = make_replay(spec.scene, _same, 1, capacity=30, stack=3, nstep=2, discount=0.9)
+    steps = make_steps(agent, replay, spec, batch_size=8, frames=3, how=how, measure=measure_plasticity)
+    keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
+    return config, spec, agent, replay, schedule, steps, keys
+
+
+def fresh(built):
+    """The run at step 0."""
+    return Run(0, *built.steps.init(built.keys, built.pool.reset()))
+
+
+def quiet(run):
+    """A pause in which nothing is due."""
+    return run
+
+
+def equal(a, b, exact=True):
+    """Assert that two pytrees are equal, bit for bit or to float tolerance."""
+    compare = np.testing.assert_array_equal if exact else partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-5)
+    jax.tree.map(lambda x, y: compare(np.asarray(x), np.asarray(y)), a, b)

@@ -1,0 +1,199 @@
+"""Dormancy and FAU in float64, and the maps from units to weights against Flax networks that are poked."""
+
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import FIRST, SECOND, Net, random_params
+
+import ne_jax
+
+
+def activations(shape, seed=0):
+    """Rectified noise of very different sizes; the first two units are idle."""
+    rng = np.random.default_rng(seed)
+    h = np.maximum(rng.normal(size=shape), 0) * 10 ** rng.uniform(-2, 2, shape[-1])
+    h[..., :2] = 0
+    return h.astype(np.float32)
+
+
+def scores(h):
+    magnitude = np.abs(h.astype(np.float64)).reshape(-1, h.shape[-1]).mean(0)
+    return magnitude / magnitude.mean()
+
+
+@pytest.mark.parametrize("shape", [(9,), (32, 10), (4, 6, 5, 8)])
+def test_dormancy(shape):
+    h = activations(shape)
+    for signed in (h, -h):
+        np.testing.assert_allclose(ne_jax.dormancy(jnp.asarray(signed)), scores(h), rtol=1e-6)
+    for tau in (0.0, 0.1, 0.7):
+        np.testing.assert_array_equal(ne_jax.dormant(jnp.asarray(h), tau), scores(h) <= tau)
+
+
+def test_silent_layer_is_dormant_throughout():
+    h = jnp.zeros((4, 3, 3, 5))
+    np.testing.assert_array_equal(ne_jax.dormancy(h), np.zeros(5))
+    assert ne_jax.dormant(h).all() and ne_jax.dormant_ratio({"a": h}) == 1 and ne_jax.fau({"a": h}) == 0
+
+
+def test_dormant_ratio_counts_units_of_all_layers():
+    layers = {"conv": activations((3, 4, 4, 8)), "dense": activations((16, 40), 1)}
+    for tau in (0.0, 0.025, 0.5):
+        flags = np.concatenate([scores(h) <= tau for h in layers.values()])
+        ours = ne_jax.dormant_ratio({k: jnp.asarray(h) for k, h in layers.items()}, tau)
+        np.testing.assert_allclose(ours, flags.mean(), rtol=1e-6)
+    assert 4 / 48 < flags.mean() < 1
+
+
+def test_fau_counts_samples_and_units():
+    layers = {"conv": activations((3, 4, 4, 8)), "dense": activations((16, 40), 1) - 0.1}
+    positive = np.concatenate([(h > 0).ravel() for h in layers.values()])
+    ours = ne_jax.fau({k: jnp.asarray(h) for k, h in layers.items()})
+    np.testing.assert_allclose(ours, positive.mean(dtype=np.float64), rtol=1e-6)
+
+
+def test_fau_is_not_the_share_of_living_units():
+    h = {"a": jnp.array([[1.0, 0.0], [0.0, 1.0]])}
+    assert ne_jax.fau(h) == 0.5 and ne_jax.dormant_ratio(h) == 0
+
+
+class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for width in (4, 3):
+            x = nn.relu(nn.Dense(width, name=f"layer_{width}")(x))
+        return nn.Dense(2, name="head")(x)
+
+
+def relu_layer(x, layer):
+    return np.maximum(np.asarray(x, np.float64) @ np.asarray(layer["kernel"], np.float64) + layer["bias"], 0)
+
+
+X = jax.random.normal(jax.random.key(1), (7, 5))
+
+
+@pytest.mark.parametrize("batch", [X, (X,)], ids=["array", "tuple"])
+def test_sown_activations(batch):
+    params = random_params(Net(), X)
+    found = ne_jax.flax_activity(Net().apply)(params, batch)
+    first = relu_layer(X, params["params"]["hidden_0"]["dense"])
+    second = relu_layer(first, params["params"]["hidden_1"]["dense"])
+    assert set(found) == {"hidden_0", "hidden_1"}
+    np.testing.assert_allclose(found["hidden_0"], first, atol=1e-5)
+    np.testing.assert_allclose(found["hidden_1"], second, atol=1e-5)
+    assert ne_jax.units_of(FIRST, found) is found["hidden_0"] and ne_jax.units_of(SECOND, found) is found["hidden_1"]
+
+
+def test_captured_activations():
+    params = random_params(Plain(), X)["params"]  # bare parameters do as well
+    found = ne_jax.flax_activity(Plain().apply, activation=jax.nn.relu)(params, X)
+    first = relu_layer(X, params["layer_4"])
+    assert set(found) == {"layer_4", "layer_3", "head"}
+    np.testing.assert_allclose(found["layer_4"], first, atol=1e-5)
+    np.testing.assert_allclose(found["layer_3"], relu_layer(first, params["layer_3"]), atol=1e-5)
+
+
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x, action):
+        return Net(name="critic")(jnp.concatenate([x, action], -1))
+
+
+def test_activations_of_nested_modules_with_two_inputs():
+    inputs = (X, jnp.ones((7, 2)))
+    params = random_params(Twice(), *inputs)
+    found = ne_jax.flax_activity(Twice().apply)(params, inputs)
+    assert set(found) == {"critic/hidden_0", "critic/hidden_1"}
+    first = relu_layer(np.concatenate(inputs, -1), params["params"]["critic"]["hidden_0"]["dense"])
+    np.testing.assert_allclose(found["critic/hidden_0"], first, atol=1e-5)
+
+
+def test_network_that_sows_nothing():
+    with pytest.raises(ValueError, match="sows no `activation`"):
+        ne_jax.flax_activity(Plain().apply)(random_params(Plain(), X), X)
+
+
+def test_units_of_takes_the_innermost_module():
+    layers = {name: jnp.full((1, 1), i) for i, name in enumerate(["critic", "critic/q", "critic/q/hidden_1", "actor"])}
+    for path, module in {
+        "params/critic/q/hidden_1/dense/kernel": "critic/q/hidden_1",
+        "params/critic/q/hidden_10/kernel": "critic/q",
+        "critic/kernel": "critic",
+        "params/actor/head/kernel": "actor",
+    }.items():
+        assert ne_jax.units_of(path, layers) is layers[module], path
+    assert ne_jax.units_of("params/critics/q/kernel", layers) is None
+    assert ne_jax.units_of("params/encoder/kernel", {}) is None
+
+
+def test_units_of_wants_the_whole_path():
+    """Another network's layer of the same name is another layer."""
+    layers = {"hidden_0": jnp.ones((1, 1))}
+    assert ne_jax.units_of("params/hidden_0/kernel", layers) is layers["hidden_0"]
+    assert ne_jax.units_of("params/target/hidden_0/kernel", layers) is None
+
+
+class Gated(nn.Module):
+    """Two layers with a gate on each unit of the first, to switch them on one by one."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x, gate):
+        layers = {"dense": nn.Dense, "conv": lambda n, **kw: nn.Conv(n, (3, 2), **kw)}
+        first, second = {"dd": ("dense", "dense"), "cc": ("conv", "conv"), "cd": ("conv", "dense")}[self.kind]
+        h = layers[first](5, name="first")(x)
+        h = (jnp.abs(h) + 0.1) * gate  # never zero but where the gate is
+        if first != second:
+            h = h.reshape(h.shape[0], -1)
+        return h, layers[second](3, name="second")(h)
+
+
+GATED = {"dd": (4, 6), "cc": (2, 4, 6, 2), "cd": (2, 4, 6, 2)}
+
+
+@pytest.mark.parametrize("kind, shape", GATED.items(), ids=GATED)
+def test_outgoing_weights_are_those_that_carry_a_unit(kind, shape):
+    """With only some units switched on, the output depends on exactly the weights that lead out of them."""
+    x, net = np.random.default_rng(0).normal(size=shape).astype(np.float32), Gated(kind)
+    params, apply = random_params(net, x, jnp.ones(5)), cast(Any, net.apply)
+
+    @jax.jit
+    def effect(gate):
+        return jax.grad(lambda p: apply(p, x, gate)[1].sum())(params)["params"]["second"]["kernel"]
+
+    for flags in [*np.eye(5, dtype=bool), np.array([1, 0, 0, 1, 0], bool), np.ones(5, bool), np.zeros(5, bool)]:
+        changed = np.asarray(effect(flags.astype(np.float32))) != 0
+        np.testing.assert_array_equal(ne_jax.outgoing(jnp.asarray(flags), changed.shape), changed)
+
+
+@pytest.mark.parametrize("kind, shape", GATED.items(), ids=GATED)
+def test_incoming_weights_are_those_that_move_a_unit(kind, shape):
+    x, net = np.random.default_rng(0).normal(size=shape).astype(np.float32), Gated(kind)
+    params, apply = random_params(net, x, jnp.ones(5)), cast(Any, net.apply)
+
+    @jax.jit
+    def effect(gate):
+        return jax.grad(lambda p: apply(p, x, gate)[0].sum())(params)["params"]["first"]["kernel"]
+
+    for flags in [*np.eye(5, dtype=bool), np.array([0, 1, 1, 0, 0], bool)]:
+        changed = np.asarray(effect(flags.astype(np.float32))) != 0
+        np.testing.assert_array_equal(ne_jax.incoming(jnp.asarray(flags), changed.shape), changed)
+
+
+def test_flattened_channels_vary_fastest():
+    flags = jnp.array([True, False, False])
+    rows = np.asarray(ne_jax.outgoing(flags, (2 * 2 * 3, 4)))[:, 0]
+    assert rows.tolist() == [True, False, False] * 4
+
+
+def test_kernels_of_the_wrong_shape():
+    with pytest.raises(ValueError, match="does not lead into 3 units"):
+        ne_jax.incoming(jnp.ones(3, bool), (3, 4))
+    for shape in ((4, 3), (2, 9), (3, 3, 4, 3)):
+        with pytest.raises(ValueError, match="does not take the output of 3 units"):
+            ne_jax.outgoing(jnp.ones(3, bool), shape)
