@@ -14,7 +14,7 @@ Obs = Array
 
 
 class Step(NamedTuple):
-    """Time, the same for every seed: it is passed in and never stored per seed, so that branches on it stay branches."""
+    """Time, the same for every seed: passed in and never stored per seed, so that branches on it stay branches."""
 
     env: Int[Array, ""] | int
     """Agent steps taken in each environment; one is `action_repeat` frames."""

@@ -1,7 +1,7 @@
 """How fast the parts are, as ratios measured in one run: `python -m experiments.bench --what=update`.
 
 envs: agent steps per second of host environments, by backend and rendering quality.
-update: one DrQ update for all seeds, by the way seeds run side by side, the kind of convolution, and with and without NE.
+update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 replay: one batch from the ring, against the bytes that it has to move.
 """
 
@@ -65,8 +65,12 @@ def bench_update(variant: str, seeds: int = 2) -> Iterator[Row]:
             batch = _batch(seeds, config.batch_size, size)
             for how in ("map", "vmap"):
                 update = jax.jit(over_seeds(agent.update, how, shared=1))
-                step = Step(np.int32(1), np.int32(1))
-                yield f"update {variant or 'full'} {method} {conv} {how}, {seeds} seeds", _ms(update, state, batch, keys, step), "ms"
+                step = Step(1, 1)
+                yield (
+                    f"update {variant or 'full'} {method} {conv} {how}, {seeds} seeds",
+                    _ms(update, state, batch, keys, step),
+                    "ms",
+                )
 
 
 def _batch(seeds: int, batch: int, size: int) -> Transition:
@@ -79,10 +83,8 @@ def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
     """A batch of 84x84 frame stacks, and the bandwidth that its bytes mean."""
     scene = jax.ShapeDtypeStruct((84, 84, 3), jnp.uint8)
     replay = make_replay(scene, lambda s: s, 2, capacity=capacity, stack=3, nstep=3, discount=0.99)
-    numbers = jnp.arange(capacity)
-    ring = replay.init().replace(
-        age=numbers % 501, start=numbers, slots=jnp.int32(capacity - 1), transitions=jnp.int32(capacity - 10)
-    )
+    numbers, full = jnp.arange(capacity), jnp.int32(capacity - 10)
+    ring = replace(replay.init(), age=numbers % 501, start=numbers, slots=jnp.int32(capacity), transitions=full)
     sample = jax.jit(replay.sample, static_argnums=2)
     key = jax.random.key(0)
     milliseconds = _ms(sample, ring, key, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Checkpoints:
             if failures:
                 self._manager.reload()
             learner, memory = found["state"]
-            memory = memory.replace(ring=found["replay"])
+            memory = replace(memory, ring=found["replay"])
             return Run(step, learner, memory), found["envs"], failures
         if failures:
             raise ValueError(f"{'; '.join(failures)}: no checkpoint is left, start anew with --config.overwrite=True")
@@ -101,7 +102,7 @@ def load_model(folder: Path) -> dict[str, PyTree]:
 
 
 def _split(run: Run) -> tuple[Any, tuple[Any, Memory]]:
-    return run.memory.ring, (run.learner, run.memory.replace(ring=None))
+    return run.memory.ring, (run.learner, replace(run.memory, ring=None))
 
 
 def _first_line(error: Exception) -> str:

@@ -56,7 +56,7 @@ def _play(
             frames.append(pool.render(size))
         arrival = pool.step(policy(obs))
         total += np.where(alive, arrival.step.reward, 0.0)
-        alive &= ~(arrival.step.terminated | arrival.step.truncated)
+        alive &= ~np.logical_or(arrival.step.terminated, arrival.step.truncated)
         obs = watch(obs, arrival.step.scene)
     return total
 

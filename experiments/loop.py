@@ -1,7 +1,7 @@
-"""The training loop: what happens to one seed in a step, all seeds side by side, and the host loop around them.
+"""The training loop: one step of a seed, all seeds side by side, and the host loop around them.
 
-Read from the top: `remember` stores what an environment sent, `act` answers it, `learn` makes one update. These are pure
-functions of one seed; `Steps` puts the seeds side by side and jits them; `train` drives them from the host.
+Read from the top: `remember` stores what an environment sent, `act` answers it, `learn` makes one update. These are
+pure functions of one seed; `Steps` puts the seeds side by side and jits them; `train` drives them from the host.
 """
 
 from __future__ import annotations
@@ -147,15 +147,16 @@ def make_steps(
         return replay.add(ring, Entry(scene, action, jnp.zeros(()), jnp.array(False), jnp.int32(0)), keep)
 
     def remember(memory: Memory, action: Float[Array, " actions"], arrival: Arrival) -> Memory:
-        step, age = arrival.step, memory.age + 1
-        over = step.terminated | step.truncated
-        ring = replay.add(memory.ring, Entry(step.scene, action, step.reward, step.terminated, age), True)
+        scene, age = arrival.step.scene, memory.age + 1
+        reward, terminated, truncated = (jnp.asarray(value) for value in arrival.step[1:])
+        over = terminated | truncated
+        ring = replay.add(memory.ring, Entry(scene, action, reward, terminated, age), True)
         ring = add_scene(ring, arrival.reset, over)
         fresh = stack_frames(spec, frames, None, arrival.reset)
-        total = memory.episode_return + step.reward
+        total = memory.episode_return + reward
         return Memory(
             ring=ring,
-            obs=jnp.where(over, fresh, stack_frames(spec, frames, memory.obs, step.scene)),
+            obs=jnp.where(over, fresh, stack_frames(spec, frames, memory.obs, scene)),
             age=jnp.where(over, 0, age),
             episode_return=jnp.where(over, 0.0, total),
             returns=memory.returns.add(total, over),
@@ -219,7 +220,7 @@ def train(
     end = schedule.total if until is None else until
     for step in range(run.step, end):
         _, learner, memory = pause(Run(step, learner, memory))
-        now = Step(np.int32(step), np.int32(schedule.updates(step)))
+        now = Step(step, schedule.updates(step))
         action = steps.act(learner, memory, keys, now)
         if schedule.due(step):
             learner = steps.learn(learner, memory, keys, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -99,13 +100,13 @@ class Monitor:
             writer.write(run.step, frame, {name: float(value[i]) for name, value in values.items()})
         self._show(values)
         self._clock, self._clock_step = time.perf_counter(), run.step
-        learner = run.learner.replace(metrics=_emptied(run.learner.metrics))
-        return Run(run.step, learner, run.memory.replace(returns=_emptied(run.memory.returns)))
+        learner = replace(run.learner, metrics=_emptied(run.learner.metrics))
+        return Run(run.step, learner, replace(run.memory, returns=_emptied(run.memory.returns)))
 
     def _training_values(self, run: Run) -> dict[str, np.ndarray]:
         """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
         experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
-        look = experiment.steps.look(run.learner, run.memory, experiment.keys, _step(run.step, updates))
+        look = experiment.steps.look(run.learner, run.memory, experiment.keys, Step(run.step, updates))
         plasticity = jax.device_get(look)
         losses, returns = jax.device_get((run.learner.metrics, run.memory.returns))
         seconds = time.perf_counter() - self._clock
@@ -145,10 +146,6 @@ class Monitor:
                 self._shown[label] = f"{np.mean(values[name]):.3g}"
         speed = values["time/frames_per_second"][0]
         self._bar.set_postfix({**self._shown, **({"frames/s": f"{speed:.0f}"} if speed == speed else {})})
-
-
-def _step(step: int, updates: int) -> Step:
-    return Step(np.int32(step), np.int32(updates))
 
 
 def _emptied(tally: Tally) -> Tally:

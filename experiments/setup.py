@@ -61,7 +61,9 @@ def setup(config: ConfigDict) -> Experiment:
         MemoryError: the replay would not fit.
     """
     _validate(config)
-    settings = {key: value for key, value in config.env.items() if key not in ("kind", "name", "frame_stack", "workers")}
+    settings = {
+        key: value for key, value in config.env.items() if key not in ("kind", "name", "frame_stack", "workers")
+    }
     make = host_env(config.env.kind, config.env.name, **settings)
     pools = []
     try:
@@ -105,7 +107,7 @@ def make_schedule(config: ConfigDict) -> Schedule:
 
 
 def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metrics:
-    """Density of each sparse layer, and over the hidden layers of actor and critic FAU and the dormant ratio (tau 0)."""
+    """Density of each sparse layer; FAU and dormant ratio (tau 0) over the hidden layers of actor and critic."""
     values = {"fau": ne_jax.fau(activations), "dormant_ratio": ne_jax.dormant_ratio(activations)}
     masks = {f"{name}/{path}": mask for name, model in models(state).items() for path, mask in _masks(model).items()}
     density = ne_jax.density(masks) if masks else {"all": jnp.ones(())}

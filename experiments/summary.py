@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 
-from agents.replay import nbytes
 from experiments.results import Folder
 from experiments.setup import Experiment, leaf_size, models, seeds_mode, sparse_layers
 
@@ -16,9 +15,9 @@ class CompileClock:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_: object) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            self.seconds += duration
+            self.seconds += duration_secs
 
 
 def print_summary(experiment: Experiment, folder: Folder) -> None:
@@ -27,7 +26,10 @@ def print_summary(experiment: Experiment, folder: Folder) -> None:
     device = jax.local_devices()[0]
     networks = models(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
     sizes = {name: sum(leaf_size(p.shape) for p in jax.tree.leaves(m.params)) for name, m in networks.items()}
-    view = f"{config.env.render_quality} pixels {config.env.image_size}x{config.env.image_size}" if spec.pixels else "states"
+    replay, seeds = experiment.replay.nbytes, len(config.seeds)
+    view = "states"
+    if spec.pixels:
+        view = f"{config.env.render_quality} pixels {config.env.image_size}x{config.env.image_size}"
     rows = {
         "results": str(folder.root),
         "device": f"{device.platform} ({device.device_kind}), {jax.local_device_count()} in all",
@@ -37,7 +39,7 @@ def print_summary(experiment: Experiment, folder: Folder) -> None:
         f"{schedule.updates(schedule.total):,} updates per seed",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",
         "plasticity": config.plasticity.method,
-        "replay": f"{experiment.replay.nbytes:,} bytes per seed, {experiment.replay.nbytes * len(config.seeds):,} in all",
+        "replay": f"{replay:,} bytes per seed, {replay * seeds:,} in all",
     }
     width = max(map(len, rows))
     for name, text in rows.items():

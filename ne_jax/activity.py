@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -62,9 +61,7 @@ def flax_activity(apply: Callable[..., Any], activation: Callable[[Array], Array
     def activity(params: PyTree, batch: Any) -> Leaves:
         variables = params if "params" in params else {"params": params}
         inputs = batch if isinstance(batch, tuple) else (batch,)
-        _, captured = apply(
-            variables, *inputs, mutable=["intermediates"], capture_intermediates=activation is not None
-        )
+        _, captured = apply(variables, *inputs, mutable=["intermediates"], capture_intermediates=activation is not None)
         found = {}
         for path, leaf in leaves_by_path(captured.get("intermediates", {})).items():
             module, _, last = path.removesuffix("/0").rpartition("/")  # sown values come as tuples of one

@@ -39,16 +39,16 @@ def cond_any(
             return jax.vmap(lambda args: fn(*args), in_axes=(axes,), axis_size=axis_size)
 
         if not pred_batched:
-            out = cond_any(pred, lambda *args: over_lanes(true_fn)(args), lambda *args: over_lanes(false_fn)(args), *operands)
+            out = cond_any(
+                pred, lambda *args: over_lanes(true_fn)(args), lambda *args: over_lanes(false_fn)(args), *operands
+            )
         else:
 
             def some(lanes, *args):
                 chosen, other = over_lanes(true_fn)(args), over_lanes(false_fn)(args)
                 return jax.tree.map(lambda a, b: jax.vmap(jnp.where)(lanes, a, b), chosen, other)
 
-            out = cond_any(
-                jnp.any(pred), some, lambda _, *args: over_lanes(false_fn)(args), pred, *operands
-            )
+            out = cond_any(jnp.any(pred), some, lambda _, *args: over_lanes(false_fn)(args), pred, *operands)
         return out, jax.tree.map(lambda _: True, out)
 
     return conditional(pred, operands)

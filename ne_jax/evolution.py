@@ -78,7 +78,9 @@ def neuroplastic(
         birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them.
     """
     if not 0 <= omega < 1:
-        raise ValueError(f"omega must lie in [0, 1), got {omega}: pruning all that grows would never reach the schedule")
+        raise ValueError(
+            f"omega must lie in [0, 1), got {omega}: pruning all that grows would never reach the schedule"
+        )
     if tau < 0:
         raise ValueError(f"tau must not be negative, got {tau}: a dormancy score never is")
     if birth not in ("zero", "lecun"):

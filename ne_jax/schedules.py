@@ -57,7 +57,9 @@ def _grow(
     if until < 1:
         raise ValueError(f"`until` must be a positive number of updates, got {until}")
     if not callable(initial) and not callable(final) and final < initial:
-        raise ValueError(f"the final density {final} lies below the initial {initial}: a growing schedule cannot shrink")
+        raise ValueError(
+            f"the final density {final} lies below the initial {initial}: a growing schedule cannot shrink"
+        )
 
     def progress(step: Int[Array, ""] | int) -> Float[Array, ""]:
         x = jnp.clip(jnp.asarray(step, jnp.float32) / until, 0.0, 1.0)

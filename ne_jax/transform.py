@@ -40,8 +40,8 @@ def plastic(
     in whatever state `inner` keeps (`optax.tree_map_params`).
 
     `update` takes these extra arguments, all optional:
-        step: updates made so far, an int32 scalar. When it is the same for all lanes of a `vmap`, pass it unbatched: the
-            round is then a plain branch. Without it a counter in the state is used, and the branch is kept by
+        step: updates made so far, an int32 scalar. Where it is the same for all lanes of a `vmap`, pass it unbatched:
+            the round is then a plain branch. Without it a counter in the state is used, and the branch is kept by
             `cond_any`. The first round comes after `every` updates.
         batch: inputs for `evolution.activity`; required when the evolution has one.
         key: PRNG key of this update. Without it one is derived from `seed` and the step, so that lanes of a `vmap` that
@@ -77,7 +77,9 @@ def plastic(
         if params is None:
             raise ValueError("plastic needs the parameters: call tx.update(grads, state, params)")
         if evolution.activity is not None and batch is None:
-            raise ValueError("this evolution looks at activations: call tx.update(..., batch=inputs), or drop `activity`")
+            raise ValueError(
+                "this evolution looks at activations: call tx.update(..., batch=inputs), or drop `activity`"
+            )
         gradients = updates
         updates, inner_state = inner.update(apply(state.masks, gradients), state.inner, params, **extra)
         # Masked again, because an inner transformation may move weights without any gradient (noise, for example).

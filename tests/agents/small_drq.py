@@ -17,21 +17,25 @@ CONFIG = DrQConfig(channels=3, strides=(2, 1), projection=5, hidden=(16, 12), sh
 QUICK = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles twice as fast
 
 
-def settings(method, **plasticity) -> ConfigDict:
+def settings(method) -> ConfigDict:
     config = get_config()
     config.agent.learning_rate = RATE
-    config.plasticity.update(dict(method=method, every=EVERY, grow_until=0.8, birth="lecun", **plasticity))
+    config.plasticity.update(dict(method=method, every=EVERY, grow_until=0.8, birth="lecun"))
     return config
 
 
-def drq(config=CONFIG, method="none", **plasticity):
-    return make_drq(config, OBS, ACTIONS, make_optimisers(settings(method, **plasticity), UPDATES))
+def drq(config=CONFIG, method="none"):
+    return make_drq(config, OBS, ACTIONS, make_optimisers(settings(method), UPDATES))
 
 
 @functools.cache
-def start(method="none"):
-    """A fresh state; drawing orthogonal weights is slow to compile, so tests share it."""
-    return QUICK(drq(method=method).init)(jax.random.key(1))
+def initialiser(method):
+    return QUICK(drq(method=method).init)
+
+
+def start(method: str = "none", seed: int = 1) -> Any:
+    """A fresh state; drawing orthogonal weights is slow to compile, so tests share the program."""
+    return initialiser(method)(jax.random.key(seed))
 
 
 def batches(count, seed=0):

@@ -25,8 +25,7 @@ SEEDS = 2
 @functools.cache
 def seeds():
     """Fresh states, batches [update, seed] and keys [update, seed]."""
-    keys = jax.random.split(jax.random.key(4), SEEDS)
-    states = QUICK(lambda keys: jax.lax.map(drq(method="ne").init, keys))(keys)
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(start("ne", seed) for seed in range(SEEDS)))
     each = [batches(UPDATES, seed) for seed in range(SEEDS)]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *each)
     return states, stacked, jax.random.split(jax.random.key(5), (UPDATES, SEEDS))
@@ -131,7 +130,7 @@ def test_a_round_stays_a_branch_with_many_seeds(how):
 
 def test_activations_are_named_like_the_sparse_kernels():
     state, batch = start("ne"), pick(batches(1), 0)
-    found = drq(method="ne").activations(state, batch)
+    found = QUICK(drq(method="ne").activations)(state, batch)
     assert set(found) == {f"{name}/{module}" for name, modules in SPARSE.items() for module in modules}
     for name in SPARSE:
         for path, mask in masks_of(state, name).items():

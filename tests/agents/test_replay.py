@@ -199,7 +199,7 @@ def test_a_scene_of_many_arrays_samples_as_its_stored_frames():
         return jnp.concatenate([grid % 256, (grid * 7) % 256], axis=-1).astype(jnp.uint8)
 
     shape = {"place": jax.ShapeDtypeStruct((2,), jnp.float32), "age": jax.ShapeDtypeStruct((), jnp.int32)}
-    settings = dict(capacity=20, stack=3, nstep=2, discount=GAMMA)
+    settings: dict[str, Any] = dict(capacity=20, stack=3, nstep=2, discount=GAMMA)
     scenes = compiled(make_replay(shape, observe, 2, **settings))
     frames = compiled(make_replay(jax.ShapeDtypeStruct((4, 4, 2), jnp.uint8), lambda frame: frame, 2, **settings))
     entries = [e._replace(scene={"place": e.scene + 1, "age": np.int32(e.age)}) for e in episodes(9, 47)]
@@ -238,5 +238,5 @@ def test_pixels_are_stored_once():
 )
 def test_bad_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        make_replay(SCENE, lambda scene: scene, 2, **(FITTING | change))
-    make_replay(SCENE, lambda scene: scene, 2, **FITTING)
+        MAKE(**{**FITTING, **change})
+    MAKE(**FITTING)

@@ -35,9 +35,9 @@ def test_a_lane_is_the_seed_alone(how):
     for name in ("actor", "critic", "encoder"):
         tiny.equal(getattr(one, name).params, getattr(other, name).params, exact=False)
     for name in ("actor", "critic"):
-        masks = [ne_jax.masks(getattr(agent, name).opt_state) for agent in (one, other)]
-        assert masks[0]
-        tiny.equal(*masks)
+        masks, others = (ne_jax.masks(getattr(agent, name).opt_state) for agent in (one, other))
+        assert masks
+        tiny.equal(masks, others)
     tiny.equal(lane(together.memory.ring.scene, 1), lane(alone.memory.ring.scene, 0))
 
 
@@ -55,7 +55,7 @@ def primitives(jaxpr, inside_cond=False):
 def test_the_topology_round_stays_a_branch(how):
     built = tiny.experiment(how=how)
     learner, memory = jax.eval_shape(built.steps.init, built.keys, built.pool.reset())
-    step = Step(np.int32(9), np.int32(4))
+    step = Step(9, 4)
     found = list(primitives(jax.make_jaxpr(built.steps.learn)(learner, memory, built.keys, step).jaxpr))
     assert ("cond", False) in found
     assert ("sort", True) in found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -134,8 +135,6 @@ BAD = {
 
 @pytest.mark.parametrize("sentence", BAD)
 def test_a_bad_setting_is_one_sentence_and_leaves_nothing(sentence, tmp_path, capsys):
-    import re
-
     assert run(smoke(tmp_path, **BAD[sentence])) == 2
     error = capsys.readouterr().err
     assert re.search(sentence, error), error

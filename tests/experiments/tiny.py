@@ -38,7 +38,9 @@ class Blob:
         self._x = float(np.clip(self._x + 3 * float(action[0]), 0, SIZE - 3))
         terminated = self._x >= SIZE - 3
         reward = np.float32(self._x / SIZE)
-        return TimeStep(self._scene(), reward, np.bool_(terminated), np.bool_(self._steps == EPISODE and not terminated))
+        return TimeStep(
+            self._scene(), reward, np.bool_(terminated), np.bool_(self._steps == EPISODE and not terminated)
+        )
 
     def replay(self, seed, actions):
         return [self.reset(seed), *(self.step(action).scene for action in actions)][-1]
