@@ -33,8 +33,9 @@ def initialiser(method):
     return QUICK(drq(method=method).init)
 
 
+@functools.cache
 def start(method: str = "none", seed: int = 1) -> Any:
-    """A fresh state; drawing orthogonal weights is slow to compile, so tests share the program."""
+    """A fresh state. Drawing orthogonal weights is slow to compile, so tests share the program."""
     return initialiser(method)(jax.random.key(seed))
 
 
