@@ -164,6 +164,8 @@ def _apply(network: nn.Module, params: Params, *inputs: Array) -> Any:
 def _validate(config: DrQConfig, obs_shape: tuple[int, ...]) -> None:
     if len(obs_shape) != 3:
         raise ValueError(f"DrQ learns from pixels, and got observations of shape {obs_shape}; set env.pixels=True")
+    if not config.strides or min(config.strides) < 1:
+        raise ValueError(f"agent.strides must name a positive stride for each convolution, got {config.strides}")
     encoded_size(min(obs_shape[:2]), config.strides)
     for name in ("channels", "projection", "std_steps"):
         if getattr(config, name) < 1:
@@ -172,5 +174,6 @@ def _validate(config: DrQConfig, obs_shape: tuple[int, ...]) -> None:
         raise ValueError(f"agent.tau must lie in (0, 1], got {config.tau}")
     if not config.hidden or min(config.hidden) < 1:
         raise ValueError(f"agent.hidden must name at least one positive width, got {config.hidden}")
-    if config.random_steps < 0 or config.shift_pad < 0:
-        raise ValueError("agent.random_steps and agent.shift_pad must not be negative")
+    for name in ("random_steps", "shift_pad", "std_initial", "std_final", "std_clip"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"agent.{name} must not be negative, got {getattr(config, name)}")

@@ -64,8 +64,6 @@ def encoded_size(image_size: int, strides: tuple[int, ...]) -> int:
                 f"it needs at least {_smallest_image(strides)} pixels"
             )
         size = conv_size(size, stride)
-    if size < 1:
-        raise ValueError(f"env.image_size={image_size} leaves nothing after strides {strides}")
     return size
 
 

@@ -41,7 +41,7 @@ class Ring:
     transitions: Int[Array, ""]
     """Transitions completed so far."""
     oldest: Int[Array, ""]
-    """The first transition whose whole frame stack is still held."""
+    """The first transition that can be sampled: the slots before it are gone, or needed to complete its stack."""
 
 
 class Entry(NamedTuple):

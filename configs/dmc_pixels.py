@@ -115,7 +115,7 @@ def quick() -> dict:
         ),
         replay=dict(capacity=10_000),
         plasticity=dict(every=100),
-        eval=dict(every=10_000, episodes=2),
+        eval=dict(every=6_000, episodes=4),
         video=dict(every=30_000, size=192),
     )
 

@@ -36,8 +36,8 @@ def plastic(
     zero where a mask is False, before and after every update, so forward passes need no change and the gradient at an
     absent weight is its growth score. `init` reads the first masks off the zero pattern that `sparsify` left.
 
-    In a round the update of a removed weight is `-p`, of a newborn one its initial value; moments of either are cleared
-    in whatever state `inner` keeps (`optax.tree_map_params`).
+    In a round the update of a removed weight is `-p`, of a newborn one its initial value. What `inner` keeps of either
+    (`optax.tree_map_params` finds it) goes back to its initial value: moments of Adam to zero.
 
     `update` takes these extra arguments, all optional:
         step: updates made so far, an int32 scalar. Where it is the same for all lanes of a `vmap`, pass it unbatched:
@@ -54,14 +54,16 @@ def plastic(
         tx = ne_jax.plastic(optax.adam(3e-4), ne_jax.neuroplastic(growth), every=1_000)
 
     Raises:
-        ValueError: `every` is not positive; at `init`, `where` chooses no leaf or a sparse leaf is zero throughout; at
-            `update`, params or a batch is missing.
+        ValueError: `every` is not positive; at `init`, `where` chooses no leaf, a sparse leaf is zero throughout, or
+            `inner` keeps factored state (adafactor), which single weights cannot be taken out of; at `update`, params
+            or a batch is missing.
     """
     if every < 1:
         raise ValueError(f"`every` must be a positive number of updates, got {every}")
     inner = optax.with_extra_args_support(inner)
 
     def init(params: PyTree) -> PlasticState:
+        _check_state_shapes(inner, params)
         return PlasticState(inner.init(params), nonzero(params, where), jnp.zeros((), jnp.int32))
 
     def update(
@@ -109,13 +111,35 @@ def plastic(
             path: jnp.where(fresh, evolved.params[path] - old[path], ordinary[path])
             for path, fresh in evolved.fresh.items()
         }
-        stale = replace_leaves(jax.tree.map(lambda _: jnp.zeros((), bool), params), evolved.fresh)
-        inner_state = optax.tree_map_params(
-            inner, lambda moment, is_fresh: jnp.where(is_fresh, 0, moment).astype(moment.dtype), inner_state, stale
-        )
+        inner_state = forget(inner_state, replace_leaves(params, evolved.params), evolved.fresh)
         return replace_leaves(updates, changed), inner_state, {**masks, **evolved.masks}
 
+    def forget(inner_state, params, fresh):
+        """What the inner optimiser knows of the weights in `fresh` goes back to what its `init` gives them."""
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, bool), params)
+        stale = optax.tree_map_params(
+            inner,
+            lambda _, flags: flags,
+            inner_state,
+            replace_leaves(nothing, fresh),
+            transform_non_params=lambda _: jnp.zeros((), bool),
+        )
+        return jax.tree.map(lambda flags, new, old: jnp.where(flags, new, old), stale, inner.init(params), inner_state)
+
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_state_shapes(inner: optax.GradientTransformation, params: PyTree) -> None:
+    def check(kept, param):
+        if kept.shape != param.shape:
+            raise ValueError(
+                f"the inner optimiser keeps state of shape {kept.shape} for a parameter of shape {param.shape}, out of "
+                "which single weights cannot be taken; use one with a value per weight, such as adam or sgd"
+            )
+        return kept
+
+    shapes = jax.eval_shape(lambda: params)
+    optax.tree_map_params(inner, check, jax.eval_shape(inner.init, shapes), shapes)
 
 
 def masks(opt_state: optax.OptState) -> Masks:

@@ -168,3 +168,29 @@ def test_wrong_settings():
         tx.init(PARAMS)
     with pytest.raises(ValueError, match="a/kernel is zero throughout"):
         plastic_adam().init(jax.tree.map(jnp.zeros_like, PARAMS))
+
+
+def grow_one(key, step, network):
+    """A round that removes a weight, bears another and leaves the rest."""
+    kernel, mask = network.params["a/kernel"], network.masks["a/kernel"]
+    fresh = jnp.zeros(mask.shape, bool).at[0, 0].set(True).at[0, 1].set(True)
+    mask = mask.at[0, 0].set(False).at[0, 1].set(True)
+    return ne_jax.Evolved({"a/kernel": jnp.where(fresh, 0.5 * mask, kernel)}, {"a/kernel": mask}, {"a/kernel": fresh})
+
+
+def test_what_changed_goes_back_to_the_optimisers_own_initial_value():
+    tx = ne_jax.plastic(optax.adagrad(0.1, initial_accumulator_value=0.25), ne_jax.Evolution(grow_one), every=1)
+    state, params = tx.init(PARAMS), PARAMS
+    for step in range(2):  # the round comes with the second update
+        updates, state = tx.update(ONES, state, params, step=jnp.int32(step), key=KEY)
+        params = optax.apply_updates(params, updates)
+    kept = np.asarray(jax.tree.leaves(state.inner)[1])
+    np.testing.assert_array_equal(params["a"]["kernel"][0], [0.0, 0.5])
+    np.testing.assert_array_equal(kept[0], [0.25, 0.25])
+    assert kept[1, 1] == 2.25 and kept[2, 0] == 2.25
+
+
+def test_factored_optimiser_state_is_an_error_at_init():
+    params = {"kernel": jnp.ones((256, 256))}
+    with pytest.raises(ValueError, match="one with a value per weight"):
+        ne_jax.plastic(optax.adafactor(1e-3), STATIC, every=1).init(params)
