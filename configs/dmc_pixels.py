@@ -5,6 +5,7 @@ cores, `:smoke` only touches everything once. Any key can be set on the command 
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -43,6 +44,7 @@ def full() -> ConfigDict:
     env.image_size = 84
     env.frame_stack = 3
     env.action_repeat = 2
+    env.camera_id = placeholder(int)  # of the model; unset: 0, and 2 for the quadruped, as in DrQ-v2
     env.render_quality = "fast"  # canonical: dm_control's own picture, with shadows and reflections; slow without a GPU
     env.workers = "thread"  # thread, process or serial: how the seeds' environments step side by side
 

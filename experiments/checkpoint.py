@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax writes dozens of lines for each save
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         self._folder = folder.absolute()
         self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -62,20 +60,31 @@ class Checkpoints:
                 found = self._manager.restore(
                     step, args=ocp.args.Composite(**items, envs=ocp.args.StandardRestore(envs))
                 )
-            # Anything can come out of a damaged file; it is reported, and the next older one is tried.
+            except (MemoryError, PermissionError):
+                raise
+            # Anything else can come out of a damaged file; it is reported, and the next older one is tried.
             except Exception as error:
-                aside = f"{step}.unreadable"
-                failures.append(f"checkpoint {step} cannot be read and was set aside as {aside} ({_first_line(error)})")
-                (self._folder / str(step)).rename(self._folder / aside)
+                failures.append((step, _first_line(error)))
                 continue
-            if failures:
-                self._manager.reload()
             learner, memory = found["state"]
             memory = replace(memory, ring=found["replay"])
-            return Run(step, learner, memory), found["envs"], failures
+            sentences = [self._set_aside(*failure) for failure in failures]
+            return Run(step, learner, memory), found["envs"], sentences
         if failures:
-            raise ValueError(f"{'; '.join(failures)}: no checkpoint is left, start anew with --config.overwrite=True")
+            raise ValueError(
+                f"no checkpoint in {self._folder} can be read ({failures[0][1]}); go back to the code that wrote them "
+                "(versions.json names its commit), or give --config.exp_id another name"
+            )
         return None
+
+    def _set_aside(self, step: int, reason: str) -> str:
+        """Take a checkpoint that cannot be read out of the way of later ones; nothing is deleted."""
+        aside = self._folder / f"{step}.unreadable"
+        while aside.exists():
+            aside = aside.with_name(aside.name + "+")
+        (self._folder / str(step)).rename(aside)
+        self._manager.reload()
+        return f"checkpoint {step} cannot be read and was set aside as {aside.name} ({reason})"
 
     def close(self) -> None:
         """Release what orbax holds."""

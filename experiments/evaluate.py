@@ -53,7 +53,9 @@ def _play(
     total, alive = np.zeros(pool.lanes), np.ones(pool.lanes, bool)
     while alive.any():
         if frames is not None:
-            frames.append(pool.render(size))
+            shot = pool.render(size)
+            # A seed whose episode is over stands still until the others are done.
+            frames.append(np.where(alive[:, None, None, None], shot, frames[-1]) if frames else shot)
         arrival = pool.step(policy(obs))
         total += np.where(alive, arrival.step.reward, 0.0)
         alive &= ~np.logical_or(arrival.step.terminated, arrival.step.truncated)

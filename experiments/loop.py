@@ -23,6 +23,8 @@ from envs.types import Arrival, EnvSpec, Scene
 OverSeeds = Literal["vmap", "map"]
 ACT, LEARN, LOOK = range(3)
 """Streams of random numbers that a seed draws from in each step."""
+NEVER = 2**31 - 1
+"""A step that no run reaches: its random numbers are free for initialisation."""
 
 
 @struct.dataclass
@@ -130,7 +132,7 @@ def make_steps(
         return jax.random.fold_in(jax.random.fold_in(key, step.env), stream)
 
     def begin_learning(key: Key[Array, ""]) -> Learner:
-        state = agent.init(key)
+        state = agent.init(key_at(key, Step(NEVER, 0), ACT))
         batch = jax.eval_shape(lambda: replay.sample(replay.init(), key, batch_size))
         _, metrics = jax.eval_shape(agent.update, state, batch, key, Step(0, 0))
         return Learner(state, Tally.of(metrics))

@@ -18,6 +18,7 @@ from experiments.evaluate import evaluate, greedy_policy, random_policy
 from experiments.loop import Run, Tally
 from experiments.results import Folder
 from experiments.setup import Experiment
+from experiments.summary import CompileClock
 from experiments.video import grid, write_video
 from experiments.writers import SeedWriter
 
@@ -34,10 +35,14 @@ class Monitor:
 
     Args:
         begin: the step that this process starts from, 0 or that of the checkpoint.
+        clock: has counted the seconds of compiling; they are told once everything is compiled.
     """
 
-    def __init__(self, experiment: Experiment, folder: Folder, checkpoints: Checkpoints, begin: int) -> None:
+    def __init__(
+        self, experiment: Experiment, folder: Folder, checkpoints: Checkpoints, begin: int, clock: CompileClock
+    ) -> None:
         self._experiment, self._folder, self._checkpoints, self._begin = experiment, folder, checkpoints, begin
+        self._compiling: CompileClock | None = clock
         config = experiment.config
         self._log_every = experiment.every(config.log_every)
         self._eval_every = experiment.every(config.eval.every)
@@ -46,8 +51,9 @@ class Monitor:
         self._bar = tqdm(
             total=experiment.frame(experiment.schedule.total),
             initial=experiment.frame(begin),
-            unit="frame",
             desc=config.env.name,
+            # Without tqdm's own rate, which counts one seed and the time of evaluations
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} frames [{elapsed}<{remaining}{postfix}]",
             mininterval=1.0,
         )
         self._shown: dict[str, str] = {}
@@ -73,9 +79,10 @@ class Monitor:
     def save(self, run: Run) -> None:
         """Write a checkpoint, and each seed's networks."""
         started = time.perf_counter()
-        self._checkpoints.save(run, self._experiment.pool.snapshot())
+        # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
         for i, seed in enumerate(self._experiment.config.seeds):
             save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
+        self._checkpoints.save(run, self._experiment.pool.snapshot())
         self._clock += time.perf_counter() - started
 
     def close(self) -> None:
@@ -99,6 +106,9 @@ class Monitor:
         for i, writer in enumerate(self._writers):
             writer.write(run.step, frame, {name: float(value[i]) for name, value in values.items()})
         self._show(values)
+        if self._compiling and values["train/updates"][0] > 0:
+            tqdm.write(f"compiled in {self._compiling.seconds:.0f} s")
+            self._compiling = None
         self._clock, self._clock_step = time.perf_counter(), run.step
         learner = replace(run.learner, metrics=_emptied(run.learner.metrics))
         return Run(run.step, learner, replace(run.memory, returns=_emptied(run.memory.returns)))
@@ -133,10 +143,18 @@ class Monitor:
             chance = evaluate(pool, watch, random_policy(config.seeds, experiment.spec.action_dim), episodes)
             values["eval/random_return"] = chance.returns.mean(axis=1)
         if result.frames is not None:
-            for i, seed in enumerate(config.seeds):
-                write_video(self._folder.video(seed, experiment.frame(step)), result.frames[i], config.video.fps)
-            write_video(self._folder.grid(), grid(result.frames), config.video.fps)
+            self._film(step, result.frames)
         return values
+
+    def _film(self, step: int, frames: np.ndarray) -> None:
+        """Write the videos. Ctrl-C in a terminal ends ffmpeg too, and a full disk stops it: neither ends the run."""
+        experiment, fps = self._experiment, self._experiment.config.video.fps
+        try:
+            for i, seed in enumerate(experiment.config.seeds):
+                write_video(self._folder.video(seed, experiment.frame(step)), frames[i], fps)
+            write_video(self._folder.grid(), grid(frames), fps)
+        except (RuntimeError, OSError) as error:
+            tqdm.write(f"the video at frame {experiment.frame(step)} could not be written: {error}")
 
     def _show(self, values: dict[str, np.ndarray]) -> None:
         """Mean over seeds behind the progress bar; a value that was not measured keeps its last one."""

@@ -25,7 +25,7 @@ def draw_curves(root: Path) -> Path:
         FileNotFoundError: `root` holds no metrics.
     """
     rows = {path.parent.name: read_metrics(path) for path in sorted(root.glob("*/metrics.jsonl"))}
-    if not any(rows.values()):
+    if not rows:
         raise FileNotFoundError(f"{root} holds no metrics.jsonl with a line in it; is it the folder of a run?")
     matplotlib.use("Agg")
     figure = Figure(figsize=(13, 3.8), layout="constrained")

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from experiments.writers import write_json
 
-NOT_COMPARED = ("resume", "overwrite", "results_dir")
-"""Keys that say how to start, not what is computed."""
+NOT_COMPARED = ("resume", "overwrite", "results_dir", "checkpoint_every", "env.workers")
+"""Keys that say how to start and how to run, not what is computed; so does everything under `video`."""
 
 
 class Folder:
@@ -72,7 +72,7 @@ def open_folder(folder: Folder, config: ConfigDict) -> None:
 
     `versions.json` keeps what the run began with; each resume adds what was different then to its list `resumed`.
     """
-    if config.overwrite and folder.root.exists():
+    if config.overwrite and folder.config.exists():  # never a folder that is not a run's
         shutil.rmtree(folder.root)
     write_json(folder.config, resolved(config))
     now = versions(config)
@@ -120,7 +120,7 @@ def _commit() -> str:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     flat_old, flat_new = _flatten(old), _flatten(new)
-    keys = sorted(k for k in flat_old.keys() | flat_new.keys() if k not in NOT_COMPARED)
+    keys = sorted(k for k in flat_old.keys() | flat_new.keys() if k not in NOT_COMPARED and not k.startswith("video."))
     return [
         f"{key}: {flat_old.get(key)} there, {flat_new.get(key)} now"
         for key in keys

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
 
 # What a user can cure; anything else is a defect, and shows its traceback.
-CURABLE = (ValueError, RuntimeError, MemoryError, FileExistsError)
+CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
 
 
 def main(argv: list[str]) -> int:
@@ -25,7 +25,11 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"error: the config file cannot be read: {str(error).splitlines()[-1].strip()}", file=sys.stderr)
         return 2
-    return run(_CONFIG.value)
+    try:
+        return run(_CONFIG.value)
+    except KeyboardInterrupt:
+        print("\nstopped at once; what came after the last checkpoint is lost", file=sys.stderr)
+        return 130
 
 
 def run(config: ConfigDict) -> int:
@@ -37,24 +41,24 @@ def run(config: ConfigDict) -> int:
     from experiments.setup import setup
     from experiments.summary import CompileClock, print_summary
 
-    folder, experiment = Folder(config), None
+    folder, experiment, clock = Folder(config), None, CompileClock()
     try:
         check_folder(folder, config)
         experiment = setup(config)
         open_folder(folder, config)
+        print_summary(experiment, folder)
         checkpoints = Checkpoints(folder.checkpoint)
-        start = _begin(experiment, checkpoints)
+        status = _train(experiment, folder, checkpoints, _begin(experiment, checkpoints), clock)
     except CURABLE as error:
-        if experiment:
-            experiment.close()
         logging.debug("%s", traceback.format_exc())  # shown with --verbosity=1
         print(f"error: {error}", file=sys.stderr)
         return 2
-    clock = CompileClock()
-    print_summary(experiment, folder)
-    status = _train(experiment, folder, checkpoints, start)
-    draw_curves(folder.root)
-    print(f"compiled for {clock.seconds:.0f} s in all; results in {folder.root}")
+    finally:
+        if experiment:
+            experiment.close()
+    if any(folder.root.glob("*/metrics.jsonl")):
+        draw_curves(folder.root)
+    print(f"results in {folder.root}")
     return status
 
 
@@ -63,6 +67,7 @@ def _begin(experiment, checkpoints):
     import jax
 
     from experiments.loop import Run
+    from experiments.setup import check_masks
 
     def fresh(keys, scene):
         return Run(0, *experiment.steps.init(keys, scene))
@@ -70,7 +75,9 @@ def _begin(experiment, checkpoints):
     scene = experiment.pool.reset()
     found = checkpoints.restore(jax.eval_shape(fresh, experiment.keys, scene), experiment.pool.snapshot())
     if found is None:
-        return fresh(experiment.keys, scene)
+        run = fresh(experiment.keys, scene)
+        check_masks(experiment, run.learner.agent)
+        return run
     run, envs, failures = found
     experiment.pool.restore(envs)
     for failure in failures:
@@ -79,23 +86,20 @@ def _begin(experiment, checkpoints):
     return run
 
 
-def _train(experiment, folder, checkpoints, start) -> int:
+def _train(experiment, folder, checkpoints, start, clock) -> int:
     from experiments.loop import train
     from experiments.monitor import Monitor, Stopped
 
-    monitor = Monitor(experiment, folder, checkpoints, start.step)
+    monitor = Monitor(experiment, folder, checkpoints, start.step, clock)
     try:
         train(experiment.steps, experiment.schedule, experiment.pool, experiment.keys, start, monitor)
         return 0
     except Stopped:
         print("\nstopped; the same command goes on from here")
         return 130
-    except KeyboardInterrupt:
-        return 130
     finally:
         monitor.close()
         checkpoints.close()
-        experiment.close()
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -134,9 +136,24 @@ def sparse_layers(experiment: Experiment) -> list[tuple[str, int, int, int]]:
     return rows
 
 
+def check_masks(experiment: Experiment, state: AgentState) -> None:
+    """ValueError unless each sparse layer of each fresh network holds as many weights as the schedule starts with.
+
+    It would not if its initialiser gives zeros, which cannot be seen while `init` is traced.
+    """
+    masks = {f"{name}/{path}": mask for name, model in models(state).items() for path, mask in _masks(model).items()}
+    for path, size, first, _ in sparse_layers(experiment):
+        for held in masks[path].reshape(len(experiment.config.seeds), size).sum(axis=1):
+            if int(held) != first:
+                raise ValueError(
+                    f"the sparse layer {path} begins with {int(held)} weights in place of {first}: its initialiser "
+                    "gives zeros, so that its zero pattern cannot be its mask; give it another one"
+                )
+
+
 def leaf_size(shape: tuple[int, ...]) -> int:
     """Number of weights."""
-    return int(jnp.prod(jnp.asarray(shape)))
+    return math.prod(shape)
 
 
 def seeds_mode(config: ConfigDict, spec: EnvSpec) -> Any:
@@ -149,7 +166,9 @@ def free_memory() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return psutil.virtual_memory().available
+    free, container = psutil.virtual_memory().available, Path("/sys/fs/cgroup/memory.max")
+    limit = container.read_text().strip() if container.exists() else "max"
+    return free if limit == "max" else min(free, int(limit))
 
 
 def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:
@@ -189,8 +208,9 @@ AGENTS: dict[str, Callable[[ConfigDict, EnvSpec, Any], Agent]] = {"drq": _drq}
 
 def _validate(config: ConfigDict) -> None:
     seeds = config.seeds
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds must be different non-negative numbers, at least one, got {tuple(seeds)}")
+    whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
+    if not seeds or len(set(seeds)) != len(seeds) or not whole:
+        raise ValueError(f"seeds must be different whole numbers from 0 to 2**32 - 1, at least one, got {tuple(seeds)}")
     if config.over_seeds not in ("auto", "vmap", "map"):
         raise ValueError(f"over_seeds must be auto, vmap or map, got {config.over_seeds!r}")
     positive = ("total_frames", "update_every", "batch_size", "log_every", "checkpoint_every")

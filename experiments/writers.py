@@ -23,7 +23,7 @@ class SeedWriter:
         rows = [row for row in read_metrics(self._path) if row["frame"] <= frame] if frame else []
         _replace(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._lines = self._path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=frame + 1 if frame else None)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=frame + 1 if frame else 0)
 
     def write(self, step: int, frame: int, values: dict[str, float]) -> None:
         """One line: `step`, `frame` and every value, NaN as null. TensorBoard's axis is the frame."""

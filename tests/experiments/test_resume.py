@@ -49,6 +49,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(saved):
     assert end.step == uninterrupted.step == 40
     tiny.equal(end.learner, uninterrupted.learner)
     tiny.equal(end.memory, uninterrupted.memory)
+    for name in ("init", "act", "learn", "remember"):
+        assert getattr(built.steps, name)._cache_size() == 1, f"{name} was traced again after the restore"
 
 
 def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(saved, tmp_path):
@@ -79,8 +81,10 @@ def test_no_checkpoint_left_is_one_sentence(saved, tmp_path):
     for step in ("12", "23"):
         shutil.rmtree(folder / step)
         (folder / step).mkdir()
-    with pytest.raises(ValueError, match=r"no checkpoint is left.*overwrite=True"):
-        restored(folder)
+    for _ in range(2):  # nothing is set aside, so that the second try does not begin anew
+        with pytest.raises(ValueError, match=r"no checkpoint in .* can be read"):
+            restored(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["12", "23"]
 
 
 def test_an_empty_folder_restores_nothing(tmp_path):
