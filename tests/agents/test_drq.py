@@ -127,8 +127,11 @@ def test_init_copies_the_critic_and_draws_every_network():
         (dict(tau=1.1), "agent.tau must lie in (0, 1], got 1.1"),
         (dict(hidden=()), "agent.hidden must name at least one positive width, got ()"),
         (dict(hidden=(8, 0)), "agent.hidden must name at least one positive width, got (8, 0)"),
-        (dict(random_steps=-1), "agent.random_steps and agent.shift_pad must not be negative"),
-        (dict(shift_pad=-1), "agent.random_steps and agent.shift_pad must not be negative"),
+        (dict(random_steps=-1), "agent.random_steps must not be negative, got -1"),
+        (dict(shift_pad=-1), "agent.shift_pad must not be negative, got -1"),
+        (dict(std_clip=-0.1), "agent.std_clip must not be negative, got -0.1"),
+        (dict(strides=()), "agent.strides must name a positive stride for each convolution, got ()"),
+        (dict(strides=(2, 0)), "agent.strides must name a positive stride for each convolution, got (2, 0)"),
         (dict(strides=(2, 2, 2)), "env.image_size=11 is too small for an encoder with strides (2, 2, 2)"),
     ],
 )
