@@ -131,7 +131,7 @@ def test_a_dead_worker_is_told_and_does_not_hang():
 
 
 def test_mistakes_of_the_caller():
-    with pytest.raises(ValueError, match=r"env\.backend"):
+    with pytest.raises(ValueError, match=r"env\.workers"):
         HostPool(Counter, STREAMS, "processes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one lane"):
         HostPool(Counter, [], "serial")
