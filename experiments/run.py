@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+if TYPE_CHECKING:
+    from experiments.checkpoint import Checkpoints
+    from experiments.loop import Run
+    from experiments.results import Folder
+    from experiments.setup import Experiment
+    from experiments.summary import CompileClock
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
 
-# What a user can cure; anything else is a defect, and shows its traceback.
+# What a user can cure, or has to know in one sentence; anything else is a defect, and shows its traceback.
 CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
 
 
@@ -45,10 +53,14 @@ def run(config: ConfigDict) -> int:
     try:
         check_folder(folder, config)
         experiment = setup(config)
+        begun = config.resume and folder.config.exists()
         open_folder(folder, config)
         print_summary(experiment, folder)
         checkpoints = Checkpoints(folder.checkpoint)
-        status = _train(experiment, folder, checkpoints, _begin(experiment, checkpoints), clock)
+        start = _begin(experiment, checkpoints)
+        if begun and start.step == 0:
+            print(f"{folder.root} holds no checkpoint beyond frame 0; starting from there")
+        status = _train(experiment, folder, checkpoints, start, clock)
     except CURABLE as error:
         logging.debug("%s", traceback.format_exc())  # shown with --verbosity=1
         print(f"error: {error}", file=sys.stderr)
@@ -62,7 +74,7 @@ def run(config: ConfigDict) -> int:
     return status
 
 
-def _begin(experiment, checkpoints):
+def _begin(experiment: Experiment, checkpoints: Checkpoints) -> Run:
     """The run to go on from: the newest checkpoint, or fresh networks and the first scenes."""
     import jax
 
@@ -86,7 +98,8 @@ def _begin(experiment, checkpoints):
     return run
 
 
-def _train(experiment, folder, checkpoints, start, clock) -> int:
+def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, start: Run, clock: CompileClock) -> int:
+    """Train to the end, or until Ctrl-C; the exit status."""
     from experiments.loop import train
     from experiments.monitor import Monitor, Stopped
 
