@@ -111,7 +111,7 @@ def make_schedule(config: ConfigDict) -> Schedule:
 def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metrics:
     """Density of each sparse layer; FAU and dormant ratio (tau 0) over the hidden layers of actor and critic."""
     values = {"fau": ne_jax.fau(activations), "dormant_ratio": ne_jax.dormant_ratio(activations)}
-    masks = {f"{name}/{path}": mask for name, model in models(state).items() for path, mask in _masks(model).items()}
+    masks = all_masks(state)
     density = ne_jax.density(masks) if masks else {"all": jnp.ones(())}
     values["density"] = density.pop("all")
     return values | {f"density/{path}": value for path, value in density.items()}
@@ -120,6 +120,11 @@ def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metr
 def models(state: AgentState) -> dict[str, Model]:
     """The trained networks of an agent's state, by name."""
     return {name: part for name, part in vars(state).items() if isinstance(part, Model)}
+
+
+def all_masks(state: AgentState) -> dict[str, Array]:
+    """The masks of all trained networks, their paths led by the network's name."""
+    return {f"{name}/{path}": mask for name, model in models(state).items() for path, mask in _masks(model).items()}
 
 
 def sparse_layers(experiment: Experiment) -> list[tuple[str, int, int, int]]:
@@ -141,7 +146,7 @@ def check_masks(experiment: Experiment, state: AgentState) -> None:
 
     It would not if its initialiser gives zeros, which cannot be seen while `init` is traced.
     """
-    masks = {f"{name}/{path}": mask for name, model in models(state).items() for path, mask in _masks(model).items()}
+    masks = all_masks(state)
     for path, size, first, _ in sparse_layers(experiment):
         for held in masks[path].reshape(len(experiment.config.seeds), size).sum(axis=1):
             if int(held) != first:
