@@ -65,6 +65,15 @@ def twin_target(
     return jax.lax.stop_gradient(reward + discount * next_values.min(axis=0))
 
 
+def explore(
+    key: Key[Array, ""], mean: Float[Array, " actions"], std: Float[Array, ""] | float, random: Any
+) -> Float[Array, " actions"]:
+    """`mean` with Gaussian noise, cut to the action bounds; uniform over them while `random` holds."""
+    noise_key, random_key = jax.random.split(key)
+    uniform = jax.random.uniform(random_key, mean.shape, minval=-1.0, maxval=1.0)
+    return jnp.where(random, uniform, truncated_normal(noise_key, mean, std))
+
+
 def linear_schedule(initial: float, final: float, duration: int, step: Any) -> Float[Array, ""]:
     """From `initial` at step 0 to `final` at step `duration`, and constant after it."""
     x = jnp.clip(jnp.asarray(step, jnp.float32) / duration, 0.0, 1.0)
@@ -72,7 +81,7 @@ def linear_schedule(initial: float, final: float, duration: int, step: Any) -> F
 
 
 def truncated_normal(
-    key: Key[Array, ""], mean: Float[Array, "*batch actions"], std: Float[Array, ""], clip: float | None = None
+    key: Key[Array, ""], mean: Float[Array, "*batch actions"], std: Float[Array, ""] | float, clip: float | None = None
 ) -> Float[Array, "*batch actions"]:
     """DrQ-v2's exploration: Gaussian noise, cut at +-`clip` if given, and the sum cut to the action bounds.
 

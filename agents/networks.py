@@ -1,13 +1,15 @@
-"""Flax modules shared by the agents. Initialisation follows DrQ-v2: orthogonal weights, zero biases."""
+"""Flax modules shared by the agents."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
 _orthogonal = nn.initializers.orthogonal
 
@@ -89,25 +91,49 @@ class Encoder(nn.Module):
         return x.reshape(x.shape[0], -1)
 
 
+Init = Literal["orthogonal", "uniform"]
+"""Of dense layers: orthogonal weights and zero biases (DrQ-v2), or both uniform over +-1/sqrt(inputs), as PyTorch
+does by default and TD3's published results are made with."""
+
+
+def dense(features: int, x: Float[Array, "batch in"], init: Init, name: str) -> Float[Array, "batch features"]:
+    """A dense layer called `name`, for use inside a compact module."""
+    kernel_init, bias_init = _orthogonal(), nn.initializers.zeros
+    if init == "uniform":
+        bound = 1 / math.sqrt(x.shape[-1])
+        kernel_init = bias_init = partial(_uniform, bound)
+    return nn.Dense(features, kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
+
+
+def _uniform(bound: float, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
 class Projection(nn.Module):
     """Encoder output to a small feature vector: dense, LayerNorm, tanh."""
 
     features: int
+    init_as: Init = "orthogonal"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch features"]:
-        x = nn.Dense(self.features, kernel_init=_orthogonal(), name="dense")(x)
+        x = dense(self.features, x, self.init_as, "dense")
         return jnp.tanh(nn.LayerNorm(epsilon=1e-5, name="norm")(x))
 
 
 class Hidden(nn.Module):
-    """A dense layer and its ReLU, whose activations are sown for those who study units."""
+    """A dense layer, LayerNorm if wanted, and a ReLU, whose activations are sown for those who study units."""
 
     features: int
+    init_as: Init = "orthogonal"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch features"]:
-        h = nn.relu(nn.Dense(self.features, kernel_init=_orthogonal(), name="dense")(x))
+        x = dense(self.features, x, self.init_as, "dense")
+        if self.layer_norm:
+            x = nn.LayerNorm(epsilon=1e-5, name="norm")(x)
+        h = nn.relu(x)
         self.sow("intermediates", "activation", h)
         return h
 
@@ -117,37 +143,52 @@ class MLP(nn.Module):
 
     hidden: tuple[int, ...]
     out: int
+    init_as: Init = "orthogonal"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch out"]:
         for i, features in enumerate(self.hidden):
-            x = Hidden(features, name=f"hidden_{i}")(x)
-        return nn.Dense(self.out, kernel_init=_orthogonal(), name="head")(x)
+            x = Hidden(features, self.init_as, self.layer_norm, name=f"hidden_{i}")(x)
+        return dense(self.out, x, self.init_as, "head")
 
 
 class Actor(nn.Module):
-    """Deterministic policy: features to the mean action in (-1, 1)."""
+    """Deterministic policy: features to the mean action in (-1, 1). `projection=None` leaves them as they are."""
 
     hidden: tuple[int, ...]
     actions: int
-    projection: int
+    projection: int | None
+    init_as: Init = "orthogonal"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
-        x = Projection(self.projection, name="projection")(features)
-        return jnp.tanh(MLP(self.hidden, self.actions, name="policy")(x))
+        x = (
+            features
+            if self.projection is None
+            else Projection(self.projection, self.init_as, name="projection")(features)
+        )
+        return jnp.tanh(MLP(self.hidden, self.actions, self.init_as, self.layer_norm, name="policy")(x))
 
 
 class Critic(nn.Module):
     """Twin action values: features and action to [2, batch]. The projection is shared by the twins, as in DrQ-v2."""
 
     hidden: tuple[int, ...]
-    projection: int
+    projection: int | None
+    init_as: Init = "orthogonal"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(
         self, features: Float[Array, "batch in"], action: Float[Array, "batch actions"]
     ) -> Float[Array, "2 batch"]:
-        x = Projection(self.projection, name="projection")(features)
+        x = (
+            features
+            if self.projection is None
+            else Projection(self.projection, self.init_as, name="projection")(features)
+        )
         x = jnp.concatenate([x, action], axis=-1)
-        return jnp.stack([MLP(self.hidden, 1, name=name)(x)[:, 0] for name in ("q1", "q2")])
+        twins = [MLP(self.hidden, 1, self.init_as, self.layer_norm, name=name)(x) for name in ("q1", "q2")]
+        return jnp.stack([q[:, 0] for q in twins])

@@ -5,7 +5,8 @@ slot keeps the scene with the action and reward that led to it, whether it is te
 reset. A *transition* starts at a slot whose successor is one step older; the ring keeps the list of those, so that
 sampling is exactly uniform over transitions and never crosses an episode.
 
-All functions are pure and treat one ring; seeds are a leading axis that loops `vmap` over.
+A seed with several environments side by side has a *lane* for each, which fill at the same time and share the
+capacity. All functions are pure and treat the replay of one seed; seeds are a leading axis that loops `vmap` over.
 """
 
 from __future__ import annotations
@@ -27,46 +28,47 @@ Obs = Array
 
 @struct.dataclass
 class Ring:
-    """The replay of one seed. Slots and transitions are counted from the start of the run, modulo the capacity."""
+    """The replay of one seed. Slots and transitions are counted from the start of the run, modulo the lane's size."""
 
     scene: PyTree[Array]
-    action: Float[Array, "capacity actions"]
-    reward: Float[Array, " capacity"]
-    terminal: Bool[Array, " capacity"]
-    age: Int[Array, " capacity"]
-    start: Int[Array, " capacity"]
-    """Slot number where the m-th transition starts."""
-    slots: Int[Array, ""]
+    action: Float[Array, "lanes size actions"]
+    reward: Float[Array, "lanes size"]
+    terminal: Bool[Array, "lanes size"]
+    age: Int[Array, "lanes size"]
+    start: Int[Array, "lanes size"]
+    """Slot number where the m-th transition of a lane starts."""
+    slots: Int[Array, " lanes"]
     """Scenes written so far."""
-    transitions: Int[Array, ""]
+    transitions: Int[Array, " lanes"]
     """Transitions completed so far."""
-    oldest: Int[Array, ""]
+    oldest: Int[Array, " lanes"]
     """The first transition that can be sampled: the slots before it are gone, or needed to complete its stack."""
 
 
 class Entry(NamedTuple):
-    """What arrives in the ring: a scene, how it was reached, and its age. A reset has age 0, action and reward zero."""
+    """What arrives in each lane: a scene, how it was reached, its age. A reset has age 0, action and reward zero."""
 
     scene: Scene
-    action: Float[Array, " actions"]
-    reward: Float[Array, ""]
-    terminal: Bool[Array, ""]
-    age: Int[Array, ""]
+    action: Float[Array, "lanes actions"]
+    reward: Float[Array, " lanes"]
+    terminal: Bool[Array, " lanes"]
+    age: Int[Array, " lanes"]
 
 
 class Replay(NamedTuple):
     """A replay of fixed settings.
 
     init(): an empty ring.
-    add(ring, entry, keep): the ring with `entry` appended, or untouched where `keep` is False.
-    sample(ring, key, batch, span): `batch` transitions, uniform over the share `span` of the ring, as it is ordered by
-        age: (0, 1) is everything, (0, 0.3) the oldest three tenths.
+    add(ring, entry, keep): the ring with `entry` appended to the lanes where `keep` holds.
+    sample(ring, key, batch, span, horizon): `batch` transitions, uniform over the share `span` of each lane, as it is
+        ordered by age: (0, 1) is everything, (0, 0.3) the oldest three tenths. Returns sum `nstep` rewards, or the
+        `horizon` given, 1 to nstep, which may be traced.
     ready(ring): how many transitions can be sampled.
     nbytes: bytes of one ring.
     """
 
     init: Callable[[], Ring]
-    add: Callable[[Ring, Entry, Bool[Array, ""] | bool], Ring]
+    add: Callable[[Ring, Entry, Bool[Array, " lanes"]], Ring]
     sample: Callable[..., Transition]
     ready: Callable[[Ring], Int[Array, ""]]
     nbytes: int
@@ -81,82 +83,94 @@ def make_replay(
     stack: int,
     nstep: int,
     discount: float,
+    lanes: int = 1,
 ) -> Replay:
     """A replay of `capacity` scenes whose transitions have `stack` observations side by side and `nstep`-step returns.
 
     Args:
-        scene: shapes and dtypes of one scene (`jax.ShapeDtypeStruct` leaves).
-        observe: one scene to one observation; stacking concatenates along the last axis, oldest first.
+        scene: shapes and dtypes of one scene as it is stored (`jax.ShapeDtypeStruct` leaves).
+        observe: one stored scene to one observation; stacking concatenates along the last axis, oldest first.
         discount: gamma, per agent step.
+        lanes: environments that fill it side by side; each has `capacity // lanes` scenes.
 
     Raises:
-        ValueError: a setting is out of range, or the ring could not hold a single transition.
+        ValueError: a setting is out of range, or a lane could not hold a single transition.
     """
-    _validate(capacity, stack, nstep, discount)
-    shapes = _shapes(scene, action_dim, capacity)
-    horizon = jnp.arange(1, nstep + 1)
+    _validate(capacity, stack, nstep, discount, lanes)
+    size = capacity // lanes
+    shapes = _shapes(scene, action_dim, lanes, size)
+    steps = jnp.arange(1, nstep + 1)
 
     def init() -> Ring:
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def add(ring: Ring, entry: Entry, keep: Bool[Array, ""] | bool = True) -> Ring:
-        keep = jnp.asarray(keep)
+    def add_to_lane(ring: Ring, entry: Entry, keep: Bool[Array, ""]) -> Ring:
         # The oldest slot with a whole stack behind it gives way; it counted only if its successor was one step older.
-        leaving = ring.slots - capacity + stack - 1
-        left = keep & (leaving >= 0) & (ring.age[(leaving + 1) % capacity] > 0)
+        leaving = ring.slots - size + stack - 1
+        left = keep & (leaving >= 0) & (ring.age[(leaving + 1) % size] > 0)
         completes = keep & (entry.age > 0)
 
         # An index beyond the end is dropped: cheaper than a branch that would copy the ring.
         def put(buffer: Array, value: Array, index: Array, when: Array) -> Array:
-            return buffer.at[jnp.where(when, index, capacity)].set(value.astype(buffer.dtype), mode="drop")
+            return buffer.at[jnp.where(when, index, size)].set(value.astype(buffer.dtype), mode="drop")
 
-        slot = ring.slots % capacity
+        slot = ring.slots % size
         stored = Entry(ring.scene, ring.action, ring.reward, ring.terminal, ring.age)
         stored = jax.tree.map(lambda buffer, value: put(buffer, jnp.asarray(value), slot, keep), stored, entry)
         return Ring(
             **stored._asdict(),
-            start=put(ring.start, ring.slots - 1, ring.transitions % capacity, completes),
+            start=put(ring.start, ring.slots - 1, ring.transitions % size, completes),
             slots=ring.slots + keep,
             transitions=ring.transitions + completes,
             oldest=ring.oldest + left,
         )
 
-    def ready(ring: Ring) -> Int[Array, ""]:
+    def lane_ready(ring: Ring) -> Int[Array, " lanes"]:
         return ring.transitions - ring.oldest
 
-    def observation(ring: Ring, slot: Int[Array, ""]) -> Obs:
+    def observation(ring: Ring, lane: Int[Array, ""], slot: Int[Array, ""]) -> Obs:
         """The stack that ends at `slot`; before the reset, the episode's first scene stands in."""
-        back = jnp.minimum(jnp.arange(stack - 1, -1, -1), ring.age[slot % capacity])
-        scenes = jax.tree.map(lambda leaf: leaf[(slot - back) % capacity], ring.scene)
+        back = jnp.minimum(jnp.arange(stack - 1, -1, -1), ring.age[lane, slot % size])
+        scenes = jax.tree.map(lambda leaf: leaf[lane, (slot - back) % size], ring.scene)
         frames = jax.vmap(observe)(scenes)
         return jnp.concatenate(list(frames), axis=-1)
 
-    def transition(ring: Ring, slot: Int[Array, ""]) -> Transition:
-        later = slot + horizon
-        at = later % capacity
+    def transition(ring: Ring, lane: Int[Array, ""], slot: Int[Array, ""], horizon: Int[Array, ""]) -> Transition:
+        later = slot + steps
+        at = later % size
         # Ages rise by one within an episode, so the first slot that breaks the row ends the sum; so does the newest.
-        held = (ring.age[at] == ring.age[slot % capacity] + horizon) & (later < ring.slots)
-        length = jnp.cumprod(held.astype(jnp.int32)).sum()
-        inside = horizon <= length
-        rewards = jnp.where(inside, ring.reward[at] * discount ** (horizon - 1), 0).sum()
+        held = (ring.age[lane, at] == ring.age[lane, slot % size] + steps) & (later < ring.slots[lane])
+        length = jnp.minimum(jnp.cumprod(held.astype(jnp.int32)).sum(), horizon)
+        inside = steps <= length
+        rewards = jnp.where(inside, ring.reward[lane, at] * discount ** (steps - 1), 0).sum()
         last = slot + length
-        terminal = ring.terminal[last % capacity]
+        terminal = ring.terminal[lane, last % size]
         return Transition(
-            obs=observation(ring, slot),
-            action=ring.action[(slot + 1) % capacity],
+            obs=observation(ring, lane, slot),
+            action=ring.action[lane, (slot + 1) % size],
             reward=rewards,
             discount=jnp.where(terminal, 0.0, discount ** length.astype(jnp.float32)),
-            next_obs=observation(ring, last),
+            next_obs=observation(ring, lane, last),
         )
 
     def sample(
-        ring: Ring, key: Key[Array, ""], batch: int, span: tuple[float, float] | Float[Array, "2"] = (0.0, 1.0)
+        ring: Ring,
+        key: Key[Array, ""],
+        batch: int,
+        span: tuple[float, float] | Float[Array, "2"] = (0.0, 1.0),
+        horizon: Int[Array, ""] | int = nstep,
     ) -> Transition:
-        low, high = (jnp.floor(ready(ring) * share).astype(jnp.int32) for share in (span[0], span[1]))
-        number = ring.oldest + jax.random.randint(key, (batch,), low, jnp.maximum(high, low + 1))
-        return jax.vmap(transition, in_axes=(None, 0))(ring, ring.start[number % capacity])
+        ready = lane_ready(ring)
+        low, high = (jnp.floor(ready * share).astype(jnp.int32) for share in (span[0], span[1]))
+        width = jnp.where(ready > 0, jnp.maximum(high - low, 1), 0)
+        ends = jnp.cumsum(width)
+        number = jax.random.randint(key, (batch,), 0, jnp.maximum(ends[-1], 1))
+        lane = jnp.minimum((number[:, None] >= ends).sum(axis=1), lanes - 1)
+        start = (ring.oldest + low - (ends - width))[lane] + number
+        slot = ring.start[lane, start % size]
+        return jax.vmap(transition, in_axes=(None, 0, 0, None))(ring, lane, slot, jnp.asarray(horizon))
 
-    return Replay(init, add, sample, ready, nbytes(shapes))
+    return Replay(init, jax.vmap(add_to_lane), sample, lambda ring: lane_ready(ring).sum(), nbytes(shapes))
 
 
 def nbytes(tree: PyTree) -> int:
@@ -164,29 +178,32 @@ def nbytes(tree: PyTree) -> int:
     return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _shapes(scene: PyTree, action_dim: int, capacity: int) -> Ring:
-    def array(*shape: int, dtype: Any = jnp.float32) -> Any:
-        return jax.ShapeDtypeStruct(shape, dtype)
+def _shapes(scene: PyTree, action_dim: int, lanes: int, size: int) -> Ring:
+    def per_slot(*shape: int, dtype: Any = jnp.float32) -> Any:
+        return jax.ShapeDtypeStruct((lanes, size, *shape), dtype)
 
-    count = array(dtype=jnp.int32)
+    count = jax.ShapeDtypeStruct((lanes,), jnp.int32)
     return Ring(
-        scene=jax.tree.map(lambda leaf: array(capacity, *leaf.shape, dtype=leaf.dtype), scene),
-        action=array(capacity, action_dim),
-        reward=array(capacity),
-        terminal=array(capacity, dtype=bool),
-        age=array(capacity, dtype=jnp.int32),
-        start=array(capacity, dtype=jnp.int32),
+        scene=jax.tree.map(lambda leaf: per_slot(*leaf.shape, dtype=leaf.dtype), scene),
+        action=per_slot(action_dim),
+        reward=per_slot(),
+        terminal=per_slot(dtype=bool),
+        age=per_slot(dtype=jnp.int32),
+        start=per_slot(dtype=jnp.int32),
         slots=count,
         transitions=count,
         oldest=count,
     )
 
 
-def _validate(capacity: int, stack: int, nstep: int, discount: float) -> None:
-    for name, value in (("env.frame_stack", stack), ("replay.nstep", nstep)):
+def _validate(capacity: int, stack: int, nstep: int, discount: float, lanes: int) -> None:
+    for name, value in (("env.frame_stack", stack), ("replay.nstep", nstep), ("env.num_envs", lanes)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not 0 <= discount <= 1:
         raise ValueError(f"replay.discount must lie in [0, 1], got {discount}")
-    if capacity < stack + nstep + 1:
-        raise ValueError(f"replay.capacity={capacity} cannot hold one transition of {stack} frames and {nstep} steps")
+    if capacity // lanes < stack + nstep + 1:
+        shared = f" in each of {lanes} lanes" if lanes > 1 else ""
+        raise ValueError(
+            f"replay.capacity={capacity} cannot hold one transition of {stack} frames and {nstep} steps{shared}"
+        )

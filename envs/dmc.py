@@ -73,6 +73,14 @@ def check_dmc(
     render_quality: gl.RenderQuality = "fast",
 ) -> None:
     """Raises what `make_dmc` would raise for these settings, without loading the task; see there."""
+    check_settings(pixels, image_size, action_repeat, camera_id, render_quality)
+    split_name(name, gl.import_suite(pixels=pixels).ALL_TASKS)
+
+
+def check_settings(
+    pixels: bool, image_size: int, action_repeat: int, camera_id: int | None, render_quality: gl.RenderQuality
+) -> None:
+    """Raises a ValueError for a setting that no MuJoCo task could have."""
     if not isinstance(pixels, bool):
         raise ValueError(f"env.pixels must be True or False, not {pixels!r}.")
     for key, value in {"image_size": image_size, "action_repeat": action_repeat}.items():
@@ -84,7 +92,6 @@ def check_dmc(
         )
     if render_quality not in get_args(gl.RenderQuality):
         raise ValueError(f"env.render_quality must be 'fast' or 'canonical', not {render_quality!r}.")
-    split_name(name, gl.import_suite(pixels=pixels).ALL_TASKS)
 
 
 def _is_int(value: object) -> bool:
@@ -108,10 +115,11 @@ def split_name(name: str, tasks: tuple[tuple[str, str], ...]) -> tuple[str, str]
 def dmc_spec(name: str, *, pixels: bool, image_size: int = 84, **settings: Any) -> EnvSpec:
     """The `EnvSpec` of `make_dmc` with these settings; loads the model and draws nothing, so it needs no OpenGL."""
     spec = make_dmc(name, pixels=False, image_size=image_size, **settings).spec
-    return spec._replace(scene=_frame(image_size), pixels=True) if pixels else spec
+    return spec._replace(scene=frame_spec(image_size), pixels=True) if pixels else spec
 
 
-def _frame(size: int) -> ArraySpec:
+def frame_spec(size: int) -> ArraySpec:
+    """The `EnvSpec.scene` of frames."""
     return ArraySpec((int(size), int(size), 3), np.dtype(np.uint8))
 
 
@@ -153,7 +161,7 @@ class DmcEnv:
         self._physics._make_rendering_contexts = lambda: None
 
     def _describe(self, name: str, pixels: bool, action_repeat: int) -> EnvSpec:
-        scene = _frame(self._size)
+        scene = frame_spec(self._size)
         if not pixels:
             shapes = [entry.shape for entry in self._env.observation_spec().values()]
             scene = ArraySpec((sum(math.prod(shape) for shape in shapes),), np.dtype(np.float32))

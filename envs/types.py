@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Float32, PyTree, UInt8
+    from jaxtyping import Array, Bool, Float, Float32, Key, PyTree, UInt8
 
 Scene: TypeAlias = "PyTree[Array | np.ndarray]"
 Obs: TypeAlias = "Array"
@@ -92,3 +92,22 @@ class HostEnv(Protocol):
 
 
 MakeHostEnv = Callable[[], HostEnv]
+
+EnvState: TypeAlias = "PyTree[Array]"
+
+
+class DeviceEnv(NamedTuple):
+    """One environment as pure JAX functions, for loops that `vmap` and `scan` over it. It does not reset itself.
+
+    reset(key): the state and the first scene of a new episode.
+    step(state, action, key): the next state, and where the action, in [-1, 1] (clipped to it), led. The scene of a last
+        step is the episode's last one; stepping on from there means nothing.
+    picture(state): the few floats that a picture of the state needs. For pixels this is the scene itself.
+    draw(picture, size): a frame, uint8 [size, size, 3], at any size.
+    """
+
+    spec: EnvSpec
+    reset: Callable[[Key[Array, ""]], tuple[EnvState, Scene]]
+    step: Callable[[EnvState, Float[Array, " actions"], Key[Array, ""]], tuple[EnvState, TimeStep]]
+    picture: Callable[[EnvState], Float32[Array, " floats"]]
+    draw: Callable[[Float32[Array, " floats"], int], UInt8[Array, "size size 3"]]

@@ -14,7 +14,8 @@ import ne_jax
 from agents.learn import Model
 from agents.types import AgentState
 from envs.pool import Snapshot
-from experiments.loop import Memory, Run
+from experiments.loop import Run
+from experiments.steps import Memory
 
 
 class Checkpoints:

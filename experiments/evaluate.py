@@ -3,72 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
-from agents.types import AgentState, Obs
+from agents.types import Agent, AgentState, Obs
 from envs.pool import HostPool
-from envs.types import Scene
+from envs.types import DeviceEnv
+from experiments.steps import OverSeeds, Steps, over_seeds, stack_frames
 
 Policy = Callable[[Obs], Float[np.ndarray, "seeds actions"]]
 
 
 class Evaluation(NamedTuple):
-    """Undiscounted returns [seeds, episodes], and the first episode's frames if they were asked for."""
+    """Undiscounted returns [seeds, episodes], and the first episode's frames if they were asked for.
+
+    A seed whose episode is over stands still in the frames until the others are done.
+    """
 
     returns: Float[np.ndarray, "seeds episodes"]
     frames: UInt8[np.ndarray, "seeds steps size size 3"] | None
 
 
-def evaluate(
-    pool: HostPool, watch: Callable[[Obs | None, Scene], Obs], policy: Policy, episodes: int, video_size: int = 0
-) -> Evaluation:
-    """Play `episodes` whole episodes per seed. Episode e starts the same way in every evaluation.
+class Evaluator(NamedTuple):
+    """Plays whole episodes per seed; episode e starts the same way in every evaluation.
 
-    Args:
-        watch: pushes a scene onto the observation stack, see `loop.Steps.watch`.
-        video_size: width of the frames kept of episode 0, in pixels; 0 keeps none.
+    greedy(state, video_size): the agents' mean actions; frames of that width, none where it is 0.
+    random(): uniform actions, the yardstick for what was learned. The same for a seed whatever its neighbours.
+    close(): ends the environments.
     """
-    returns, frames = [], None
-    for episode in range(episodes):
-        kept: list[np.ndarray] | None = [] if video_size and episode == 0 else None
-        returns.append(_play(pool, watch, policy, episode, kept, video_size))
-        if kept is not None:
-            frames = np.stack(kept, axis=1)
-    return Evaluation(np.stack(returns, axis=1), frames)
+
+    greedy: Callable[[AgentState, int], Evaluation]
+    random: Callable[[], Evaluation]
+    close: Callable[[], None]
 
 
-def _play(
-    pool: HostPool,
-    watch: Callable[[Obs | None, Scene], Obs],
-    policy: Policy,
-    episode: int,
-    frames: list[np.ndarray] | None,
-    size: int,
+def host_evaluator(pool: HostPool, steps: Steps, seeds: tuple[int, ...], episodes: int) -> Evaluator:
+    """Evaluation on host environments, one lane of `pool` per seed."""
+
+    def greedy(state: AgentState, video_size: int) -> Evaluation:
+        return play(lambda obs: np.asarray(steps.greedy(state, obs)), video_size)
+
+    def random() -> Evaluation:
+        generators = [np.random.default_rng((seed, 2)) for seed in seeds]
+        width = pool.spec.action_dim
+        return play(lambda _: np.stack([g.uniform(-1, 1, width).astype(np.float32) for g in generators]), 0)
+
+    def play(policy: Policy, video_size: int) -> Evaluation:
+        returns, frames = [], None
+        for episode in range(episodes):
+            kept: list[np.ndarray] | None = [] if video_size and episode == 0 else None
+            returns.append(_play_on_host(pool, steps, policy, episode, kept, video_size))
+            if kept is not None:
+                frames = np.stack(kept, axis=1)
+        return Evaluation(np.stack(returns, axis=1), frames)
+
+    return Evaluator(greedy, random, pool.close)
+
+
+def _play_on_host(
+    pool: HostPool, steps: Steps, policy: Policy, episode: int, frames: list[np.ndarray] | None, size: int
 ) -> Float[np.ndarray, " seeds"]:
     scene = pool.reset([episode] * pool.lanes)
-    obs = watch(None, scene)
+    obs = steps.watch(None, scene)
     total, alive = np.zeros(pool.lanes), np.ones(pool.lanes, bool)
     while alive.any():
         if frames is not None:
             shot = pool.render(size)
-            # A seed whose episode is over stands still until the others are done.
             frames.append(np.where(alive[:, None, None, None], shot, frames[-1]) if frames else shot)
         arrival = pool.step(policy(obs))
         total += np.where(alive, arrival.step.reward, 0.0)
         alive &= ~np.logical_or(arrival.step.terminated, arrival.step.truncated)
-        obs = watch(obs, arrival.step.scene)
+        obs = steps.watch(obs, arrival.step.scene)
     return total
 
 
-def greedy_policy(greedy: Callable[[AgentState, Obs], Obs], state: AgentState) -> Policy:
-    """The agents' mean actions."""
-    return lambda obs: np.asarray(greedy(state, obs))
+def device_evaluator(
+    env: DeviceEnv, agent: Agent, keys: Key[Array, " seeds"], *, episodes: int, frames: int, how: OverSeeds
+) -> Evaluator:
+    """Evaluation as one program; `keys` say how the episodes start, `frames` how many observations are stacked."""
 
+    def greedy_action(state: AgentState, obs: Obs, key: Key[Array, ""]) -> Array:
+        return agent.act(state, obs, key, None)
 
-def random_policy(seeds: tuple[int, ...], action_dim: int) -> Policy:
-    """Uniform actions, the yardstick for what was learned. The same for a seed whatever its neighbours."""
-    generators = [np.random.default_rng((seed, 2)) for seed in seeds]
-    return lambda obs: np.stack([g.uniform(-1, 1, action_dim).astype(np.float32) for g in generators])
+    def random_action(state: AgentState, obs: Obs, key: Key[Array, ""]) -> Array:
+        return jax.random.uniform(key, (env.spec.action_dim,), minval=-1.0, maxval=1.0)
+
+    def program(act: Callable[..., Array]) -> Callable:
+        def play(state: AgentState, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
+            """Return, what a picture needs of every step [steps, floats], and the episode's length."""
+
+            def step(carry: Any, key: Key[Array, ""]) -> Any:
+                world, obs, total, alive = carry
+                act_key, step_key = jax.random.split(key)
+                after, (scene, reward, *ends) = env.step(world, act(state, obs, act_key), step_key)
+                obs = stack_frames(frames, obs, env.spec.observe(scene))
+                carry = after, obs, total + jnp.where(alive, reward, 0.0), alive & ~(ends[0] | ends[1])
+                return carry, (env.picture(world), alive)
+
+            world, scene = env.reset(key)
+            obs = stack_frames(frames, None, env.spec.observe(scene))
+            start = world, obs, jnp.zeros(()), jnp.array(True)
+            (_, _, total, _), (pictures, alive) = jax.lax.scan(
+                step, start, jax.random.split(jax.random.fold_in(key, 1), env.spec.episode_steps)
+            )
+            return total, pictures, alive.sum()
+
+        def of_seed(state: AgentState, key: Key[Array, ""]) -> Any:
+            starts = jax.vmap(lambda episode: jax.random.fold_in(key, episode))(jnp.arange(episodes))
+            total, pictures, length = jax.vmap(lambda start: play(state, start))(starts)
+            return total, pictures[0], length[0]
+
+        return jax.jit(over_seeds(of_seed, how))
+
+    greedy_program, random_program = program(greedy_action), program(random_action)
+    draw = jax.jit(
+        lambda pictures, size: jax.lax.map(lambda each: env.draw(each, size), pictures), static_argnames="size"
+    )
+
+    def greedy(state: AgentState, video_size: int) -> Evaluation:
+        returns, pictures, lengths = greedy_program(state, keys)
+        if not video_size:
+            return Evaluation(np.asarray(returns), None)
+        pictures, lengths = np.asarray(pictures), np.asarray(lengths)
+        still = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
+        shown = np.take_along_axis(pictures, still[..., None], axis=1)
+        drawn = np.asarray(draw(shown.reshape(-1, shown.shape[-1]), size=video_size))
+        return Evaluation(np.asarray(returns), drawn.reshape(*still.shape, video_size, video_size, 3))
+
+    def random() -> Evaluation:
+        return Evaluation(np.asarray(random_program(None, keys)[0]), None)
+
+    return Evaluator(greedy, random, lambda: None)

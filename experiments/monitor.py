@@ -12,12 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from agents.types import Step
 from experiments.checkpoint import Checkpoints, save_model
-from experiments.evaluate import evaluate, greedy_policy, random_policy
-from experiments.loop import Run, Tally
+from experiments.loop import Run
 from experiments.results import Folder
 from experiments.setup import Experiment
+from experiments.steps import Tally
 from experiments.summary import CompileClock
 from experiments.video import grid, write_video
 from experiments.writers import SeedWriter
@@ -76,6 +75,11 @@ class Monitor:
             raise Stopped
         return run
 
+    def next_due(self, step: int) -> int:
+        """The first step after this one at which something is due."""
+        periods = (self._log_every, self._eval_every, self._save_every)
+        return min(*((step // every + 1) * every for every in periods), self._experiment.schedule.total)
+
     def save(self, run: Run) -> None:
         """Write a checkpoint, and each seed's networks."""
         started = time.perf_counter()
@@ -116,7 +120,7 @@ class Monitor:
     def _training_values(self, run: Run) -> dict[str, np.ndarray]:
         """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
         experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
-        look = experiment.steps.look(run.learner, run.memory, experiment.keys, Step(run.step, updates))
+        look = experiment.steps.look(run.learner, run.memory, experiment.keys, experiment.schedule.at(run.step))
         plasticity = jax.device_get(look)
         losses, returns = jax.device_get((run.learner.metrics, run.memory.returns))
         seconds = time.perf_counter() - self._clock
@@ -134,14 +138,10 @@ class Monitor:
         every = experiment.every(config.video.every) if config.video.every else 0
         crossed = every and step // every > (step - self._eval_every) // every  # since the evaluation before this one
         film = every and step > 0 and (crossed or step == experiment.schedule.total)
-        policy = greedy_policy(experiment.steps.greedy, run.learner.agent)
-        size = config.video.size if film else 0
-        pool, watch, episodes = experiment.eval_pool, experiment.steps.watch, config.eval.episodes
-        result = evaluate(pool, watch, policy, episodes, size)
+        result = experiment.evaluator.greedy(run.learner.agent, config.video.size if film else 0)
         values = {"eval/return": result.returns.mean(axis=1), "eval/return_std": result.returns.std(axis=1)}
         if step == 0:
-            chance = evaluate(pool, watch, random_policy(config.seeds, experiment.spec.action_dim), episodes)
-            values["eval/random_return"] = chance.returns.mean(axis=1)
+            values["eval/random_return"] = experiment.evaluator.random().returns.mean(axis=1)
         if result.frames is not None:
             self._film(step, result.frames)
         return values

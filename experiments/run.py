@@ -48,6 +48,7 @@ def run(config: ConfigDict) -> int:
     from experiments.results import Folder, check_folder, open_folder
     from experiments.setup import setup
     from experiments.summary import CompileClock, print_summary
+    from experiments.topology import sparse_layers
 
     folder, experiment, clock = Folder(config), None, CompileClock()
     try:
@@ -55,9 +56,10 @@ def run(config: ConfigDict) -> int:
         experiment = setup(config)
         begun = config.resume and folder.config.exists()
         open_folder(folder, config)
-        print_summary(experiment, folder)
+        layers = sparse_layers(config, experiment.agent, experiment.schedule.updates(experiment.schedule.total))
+        print_summary(experiment, folder, layers)
         checkpoints = Checkpoints(folder.checkpoint)
-        start = _begin(experiment, checkpoints)
+        start = _begin(experiment, checkpoints, layers)
         if begun and start.step == 0:
             print(f"{folder.root} holds no checkpoint beyond frame 0; starting from there")
         status = _train(experiment, folder, checkpoints, start, clock)
@@ -74,12 +76,12 @@ def run(config: ConfigDict) -> int:
     return status
 
 
-def _begin(experiment: Experiment, checkpoints: Checkpoints) -> Run:
+def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list) -> Run:
     """The run to go on from: the newest checkpoint, or fresh networks and the first scenes."""
     import jax
 
     from experiments.loop import Run
-    from experiments.setup import check_masks
+    from experiments.topology import check_masks
 
     def fresh(keys, scene):
         return Run(0, *experiment.steps.init(keys, scene))
@@ -88,7 +90,7 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints) -> Run:
     found = checkpoints.restore(jax.eval_shape(fresh, experiment.keys, scene), experiment.pool.snapshot())
     if found is None:
         run = fresh(experiment.keys, scene)
-        check_masks(experiment, run.learner.agent)
+        check_masks(layers, run.learner.agent, len(experiment.config.seeds))
         return run
     run, envs, failures = found
     experiment.pool.restore(envs)
@@ -100,12 +102,11 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints) -> Run:
 
 def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, start: Run, clock: CompileClock) -> int:
     """Train to the end, or until Ctrl-C; the exit status."""
-    from experiments.loop import train
     from experiments.monitor import Monitor, Stopped
 
     monitor = Monitor(experiment, folder, checkpoints, start.step, clock)
     try:
-        train(experiment.steps, experiment.schedule, experiment.pool, experiment.keys, start, monitor)
+        experiment.train(start, monitor, monitor.next_due)
         return 0
     except Stopped:
         print("\nstopped; the same command goes on from here")

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import psutil
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-import ne_jax
-from agents.drq import DrQConfig, make_drq
-from agents.learn import Model
 from agents.replay import Replay, make_replay
-from agents.types import Agent, AgentState, Metrics
-from envs import host_env
+from agents.types import Agent, Step
+from envs import DEVICE_KINDS, device_env, host_env
+from envs.device import DevicePool
 from envs.pool import HostPool
 from envs.types import EnvSpec
-from experiments.loop import Schedule, Steps, make_steps
-from experiments.optimisers import SPARSE, density_schedule, make_optimisers
+from experiments.checks import check_memory, free_memory, validate
+from experiments.evaluate import Evaluator, device_evaluator, host_evaluator
+from experiments.loop import Run, make_advance, train_on_device, train_on_host
+from experiments.make_agent import make_agent
+from experiments.optimisers import make_optimisers
+from experiments.steps import EVALUATE, NEVER, WORLD, Schedule, Steps, key_at, make_steps
+from experiments.topology import measure_plasticity
 
 TRAIN_STREAM, EVAL_STREAM = range(2)
+NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers")
+"""Keys of `config.env` that are not settings of one environment."""
+
+
+class Parts(NamedTuple):
+    """What a run consists of whatever the environments are."""
+
+    spec: EnvSpec
+    agent: Agent
+    replay: Replay
+    schedule: Schedule
+    steps: Steps
+    keys: Key[Array, " seeds"]
 
 
 class Experiment(NamedTuple):
-    """All parts of a run. `pool` holds the training environments, `eval_pool` those for evaluation."""
+    """All parts of a run. `train(run, pause, next_due)` is the loop for its kind of environment (`loop.py`)."""
 
     config: ConfigDict
     spec: EnvSpec
@@ -37,21 +51,22 @@ class Experiment(NamedTuple):
     schedule: Schedule
     steps: Steps
     keys: Key[Array, " seeds"]
-    pool: HostPool
-    eval_pool: HostPool
+    pool: HostPool | DevicePool
+    evaluator: Evaluator
+    train: Callable[..., Run]
 
     def frame(self, step: int) -> int:
-        """Environment frames per seed after this many agent steps."""
-        return step * self.spec.action_repeat
+        """Environment frames per seed after this many steps."""
+        return step * self.spec.action_repeat * self.schedule.num_envs
 
     def every(self, frames: int) -> int:
-        """Agent steps nearest to this many frames, at least one."""
-        return max(1, round(frames / self.spec.action_repeat))
+        """Steps nearest to this many frames, at least one."""
+        return max(1, round(frames / self.frame(1)))
 
     def close(self) -> None:
         """End the environments."""
         self.pool.close()
-        self.eval_pool.close()
+        self.evaluator.close()
 
 
 def setup(config: ConfigDict) -> Experiment:
@@ -62,178 +77,116 @@ def setup(config: ConfigDict) -> Experiment:
         RuntimeError: OpenGL is missing.
         MemoryError: the replay would not fit.
     """
-    _validate(config)
-    settings = {
-        key: value for key, value in config.env.items() if key not in ("kind", "name", "frame_stack", "workers")
-    }
+    validate(config)
+    settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
+    return (_on_device if config.env.kind in DEVICE_KINDS else _on_host)(config, settings)
+
+
+def _on_device(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
+    env = device_env(config.env.kind, config.env.name, **settings)
+    parts = _parts(config, env.spec)
+
+    def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
+        return jax.random.split(key_at(key, NEVER, WORLD), config.env.num_envs)
+
+    pool = DevicePool(env, jax.vmap(lane_keys)(parts.keys).reshape(-1))
+    evaluator = device_evaluator(
+        env,
+        parts.agent,
+        jax.vmap(lambda key: key_at(key, NEVER, EVALUATE))(parts.keys),
+        episodes=config.eval.episodes,
+        frames=config.env.frame_stack,
+        how=seeds_mode(config, env.spec),
+    )
+    advance = make_advance(parts.steps, parts.schedule, env)
+    return Experiment(
+        config, *parts, pool, evaluator, partial(train_on_device, advance, parts.schedule, pool, parts.keys)
+    )
+
+
+def _on_host(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
     make = host_env(config.env.kind, config.env.name, **settings)
-    pools = []
+    streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
+    pools: list[HostPool] = []
     try:
-        for stream in (TRAIN_STREAM, EVAL_STREAM):
-            pools.append(HostPool(make, [(seed, stream) for seed in config.seeds], config.env.workers))
-        spec = pools[0].spec
-        schedule = make_schedule(config)
-        optimisers = make_optimisers(config, schedule.updates(schedule.total))
-        agent = _agent(config, spec, optimisers)
-        replay = make_replay(
-            spec.scene,
-            spec.observe,
-            spec.action_dim,
-            capacity=config.replay.capacity,
-            stack=config.env.frame_stack,
-            nstep=config.replay.nstep,
-            discount=config.replay.discount,
-        )
-        check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free_memory())
-        steps = make_steps(
-            agent,
-            replay,
-            spec,
-            batch_size=config.batch_size,
-            frames=config.env.frame_stack,
-            how=seeds_mode(config, spec),
-            measure=measure_plasticity,
-        )
+        for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
+            pools.append(HostPool(make, lanes, config.env.workers))
+        pool, eval_pool = pools
+        if config.video.every and not pool.spec.pixels:
+            _check_video(eval_pool, config.video.size)
+        parts = _parts(config, pool.spec)
     except BaseException:
         for pool in pools:
             pool.close()
         raise
+    evaluator = host_evaluator(eval_pool, parts.steps, config.seeds, config.eval.episodes)
+
+    def train(run: Run, pause: Callable[[Run], Run], next_due: Callable[[int], int]) -> Run:
+        return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, pause)
+
+    return Experiment(config, *parts, pool, evaluator, train)
+
+
+def _check_video(pool: HostPool, size: int) -> None:
+    """RuntimeError at the start, not at the first video, where states are learned from and there is no OpenGL."""
+    try:
+        pool.reset()
+        pool.render(size)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error} Or train without videos: --config.video.every=0") from error
+
+
+def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
+    schedule = make_schedule(config)
+    agent = make_agent(config, spec, make_optimisers(config, schedule.updates(schedule.total)))
+    keep_frames = config.replay.store == "frame"
+    replay = make_replay(
+        jax.eval_shape(spec.observe, spec.scene) if keep_frames else spec.scene,
+        (lambda frame: frame) if keep_frames else spec.observe,
+        spec.action_dim,
+        capacity=config.replay.capacity,
+        stack=config.env.frame_stack,
+        nstep=config.replay.nstep,
+        discount=config.replay.discount,
+        lanes=config.env.num_envs,
+    )
+    check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free_memory())
+    steps = make_steps(
+        agent,
+        replay,
+        spec,
+        schedule,
+        batch_size=config.batch_size,
+        frames=config.env.frame_stack,
+        how=seeds_mode(config, spec),
+        measure=measure_plasticity,
+        keep_frames=keep_frames,
+        horizon=_horizon(config),
+    )
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
-    return Experiment(config, spec, agent, replay, schedule, steps, keys, *pools)
+    return Parts(spec, agent, replay, schedule, steps, keys)
+
+
+def _horizon(config: ConfigDict) -> Callable[[Step], Any] | None:
+    """Steps that returns sum: one until `replay.nstep_from` agent steps, `replay.nstep` from there on."""
+    if not config.replay.nstep_from:
+        return None
+    return lambda step: jnp.where(jnp.asarray(step.env) < config.replay.nstep_from, 1, config.replay.nstep)
 
 
 def make_schedule(config: ConfigDict) -> Schedule:
-    """When updates happen, in agent steps."""
-    repeat = config.env.action_repeat
-    return Schedule(config.total_frames // repeat, -(-config.seed_frames // repeat), config.update_every)
-
-
-def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metrics:
-    """Density of each sparse layer; FAU and dormant ratio (tau 0) over the hidden layers of actor and critic."""
-    values = {"fau": ne_jax.fau(activations), "dormant_ratio": ne_jax.dormant_ratio(activations)}
-    masks = all_masks(state)
-    density = ne_jax.density(masks) if masks else {"all": jnp.ones(())}
-    values["density"] = density.pop("all")
-    return values | {f"density/{path}": value for path, value in density.items()}
-
-
-def models(state: AgentState) -> dict[str, Model]:
-    """The trained networks of an agent's state, by name."""
-    return {name: part for name, part in vars(state).items() if isinstance(part, Model)}
-
-
-def all_masks(state: AgentState) -> dict[str, Array]:
-    """The masks of all trained networks, their paths led by the network's name."""
-    return {f"{name}/{path}": mask for name, model in models(state).items() for path, mask in _masks(model).items()}
-
-
-def sparse_layers(experiment: Experiment) -> list[tuple[str, int, int, int]]:
-    """Path, size, initial and final number of weights of each sparse layer."""
-    config, total = experiment.config, experiment.schedule.updates(experiment.schedule.total)
-    if config.plasticity.method == "none":
-        return []
-    density, rows = density_schedule(config, total), []
-    for name, model in models(jax.eval_shape(experiment.agent.init, experiment.keys[0])).items():
-        if _masks(model):
-            shapes = ne_jax.sparse_shapes(model.params, SPARSE)
-            first, last = (ne_jax.counts(d, shapes) for d in (density.initial, density.final))
-            rows += [(f"{name}/{path}", leaf_size(shapes[path]), first[path], last[path]) for path in sorted(shapes)]
-    return rows
-
-
-def check_masks(experiment: Experiment, state: AgentState) -> None:
-    """ValueError unless each sparse layer of each fresh network holds as many weights as the schedule starts with.
-
-    It would not if its initialiser gives zeros, which cannot be seen while `init` is traced.
-    """
-    masks = all_masks(state)
-    for path, size, first, _ in sparse_layers(experiment):
-        for held in masks[path].reshape(len(experiment.config.seeds), size).sum(axis=1):
-            if int(held) != first:
-                raise ValueError(
-                    f"the sparse layer {path} begins with {int(held)} weights in place of {first}: its initialiser "
-                    "gives zeros, so that its zero pattern cannot be its mask; give it another one"
-                )
-
-
-def leaf_size(shape: tuple[int, ...]) -> int:
-    """Number of weights."""
-    return math.prod(shape)
+    """When updates happen, in steps of the loop."""
+    num_envs, rate = config.env.num_envs, config.updates_per_step
+    frames = config.env.action_repeat * num_envs
+    return Schedule(
+        total=config.total_frames // frames,
+        first_update=-(-config.seed_frames // frames),
+        every=max(1, round(1 / rate)),
+        updates_each=max(1, round(rate)),
+        num_envs=num_envs,
+    )
 
 
 def seeds_mode(config: ConfigDict, spec: EnvSpec) -> Any:
     """How seeds run side by side: convolutions one seed after another, dense nets batched."""
     return ("map" if spec.pixels else "vmap") if config.over_seeds == "auto" else config.over_seeds
-
-
-def free_memory() -> int:
-    """Bytes free on the device, or in the machine where that is the device; what files fill as cache counts as free."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    free, container = psutil.virtual_memory().available, Path("/sys/fs/cgroup/memory.max")
-    limit = container.read_text().strip() if container.exists() else "max"
-    return free if limit == "max" else min(free, int(limit))
-
-
-def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:
-    """MemoryError if `seeds` replays of `nbytes` each do not fit into nine tenths of the `free` bytes."""
-    if nbytes * seeds > 0.9 * free:
-        most = int(0.9 * free / seeds / (nbytes / capacity))
-        raise MemoryError(
-            f"replay.capacity={capacity} needs {nbytes * seeds / 1e9:.1f} GB for {seeds} seeds and {free / 1e9:.1f} GB "
-            f"are free; set --config.replay.capacity={most} or train fewer seeds"
-        )
-
-
-def _masks(model: Model) -> dict[str, Any]:
-    return ne_jax.masks(model.opt_state)
-
-
-def _agent(config: ConfigDict, spec: EnvSpec, optimisers: Any) -> Agent:
-    if config.agent.name not in AGENTS:
-        raise ValueError(f"agent.name must be one of {', '.join(AGENTS)}, got {config.agent.name!r}")
-    return AGENTS[config.agent.name](config, spec, optimisers)
-
-
-def _drq(config: ConfigDict, spec: EnvSpec, optimisers: Any) -> Agent:
-    if not spec.pixels:
-        raise ValueError("agent.name=drq learns from pixels; set --config.env.pixels=True")
-    if config.agent.conv not in ("auto", "xla", "im2col"):
-        raise ValueError(f"agent.conv must be auto, xla or im2col, got {config.agent.conv!r}")
-    im2col = jax.default_backend() == "cpu" if config.agent.conv == "auto" else config.agent.conv == "im2col"
-    known = {key: value for key, value in config.agent.items() if key in DrQConfig._fields}
-    height, width, channels = jax.eval_shape(spec.observe, spec.scene).shape
-    obs_shape = (height, width, channels * config.env.frame_stack)
-    return make_drq(DrQConfig(**known, im2col=im2col), obs_shape, spec.action_dim, optimisers)
-
-
-AGENTS: dict[str, Callable[[ConfigDict, EnvSpec, Any], Agent]] = {"drq": _drq}
-
-
-def _validate(config: ConfigDict) -> None:
-    seeds = config.seeds
-    whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
-    if not seeds or len(set(seeds)) != len(seeds) or not whole:
-        raise ValueError(f"seeds must be different whole numbers from 0 to 2**32 - 1, at least one, got {tuple(seeds)}")
-    if config.over_seeds not in ("auto", "vmap", "map"):
-        raise ValueError(f"over_seeds must be auto, vmap or map, got {config.over_seeds!r}")
-    positive = ("total_frames", "update_every", "batch_size", "log_every", "checkpoint_every")
-    for key in positive:
-        if config[key] < 1:
-            raise ValueError(f"{key} must be positive, got {config[key]}")
-    for key in ("every", "episodes"):
-        if config.eval[key] < 1:
-            raise ValueError(f"eval.{key} must be positive, got {config.eval[key]}")
-    for key in ("every", "size", "fps"):
-        if config.video[key] < (key != "every"):
-            raise ValueError(f"video.{key} must be positive (every=0 means none), got {config.video[key]}")
-    if config.env.action_repeat < 1:
-        raise ValueError(f"env.action_repeat must be positive, got {config.env.action_repeat}")
-    if not config.env.action_repeat <= config.seed_frames < config.total_frames:
-        raise ValueError(
-            f"seed_frames={config.seed_frames} must be at least one agent step ({config.env.action_repeat} frames) "
-            f"and less than total_frames={config.total_frames}"
-        )
-    if config.total_frames >= 2**31:
-        raise ValueError(f"total_frames={config.total_frames} does not fit into the 32-bit step counter")

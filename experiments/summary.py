@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 
 from experiments.results import Folder
-from experiments.setup import Experiment, leaf_size, models, seeds_mode, sparse_layers
+from experiments.setup import Experiment, seeds_mode
+from experiments.topology import leaf_size, models
 
 
 class CompileClock:
@@ -20,22 +21,22 @@ class CompileClock:
             self.seconds += duration_secs
 
 
-def print_summary(experiment: Experiment, folder: Folder) -> None:
+def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str, int, int, int]]) -> None:
     """Device, environment, seeds, parameters, sparse layers with their densities, replay bytes."""
     config, spec, schedule = experiment.config, experiment.spec, experiment.schedule
     device = jax.local_devices()[0]
     networks = models(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
     sizes = {name: sum(leaf_size(p.shape) for p in jax.tree.leaves(m.params)) for name, m in networks.items()}
     replay, seeds = experiment.replay.nbytes, len(config.seeds)
-    view = "states"
-    if spec.pixels:
-        view = f"{config.env.render_quality} pixels {config.env.image_size}x{config.env.image_size}"
+    view = f"pixels {config.env.image_size}x{config.env.image_size}" if spec.pixels else "states"
+    where = f"{config.env.workers} workers" if "workers" in config.env else "on the device"
     rows = {
         "results": str(folder.root),
         "device": f"{device.platform} ({device.device_kind}), {jax.local_device_count()} in all",
-        "environment": f"{spec.name}, {view}, action repeat {spec.action_repeat}, {config.env.workers} workers",
+        "environment": f"{spec.name}, {view}, action repeat {spec.action_repeat}, "
+        f"{schedule.num_envs} per seed, {where}",
         "seeds": f"{', '.join(map(str, config.seeds))} side by side by {seeds_mode(config, spec)}",
-        "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} agent steps = "
+        "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} steps, "
         f"{schedule.updates(schedule.total):,} updates per seed",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",
         "plasticity": config.plasticity.method,
@@ -44,5 +45,5 @@ def print_summary(experiment: Experiment, folder: Folder) -> None:
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:>{width}}  {text}")
-    for path, size, first, last in sparse_layers(experiment):
+    for path, size, first, last in layers:
         print(f"{'':>{width}}  {path}: {size:,} weights, density {first / size:.3f} -> {last / size:.3f}")

@@ -1,0 +1,111 @@
+"""Settings that all configs share, with their meaning. Any key can be set on the command line: `--config.KEY=VALUE`.
+
+Each config file starts from `base`, adds an agent and an environment, and names its variants.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def base(exp_id: str) -> ConfigDict:
+    """Everything but the agent and the environment; budgets are those of the full-size pixel job."""
+    config = ConfigDict()
+    config.exp_id = exp_id  # results go to {results_dir}/{exp_id}_{env.name}
+    config.results_dir = "results"
+    config.resume = True  # go on from the newest checkpoint of the same experiment
+    config.overwrite = False  # with resume=False: delete what an earlier run left
+    config.seeds = (0, 1, 2, 3)  # trained side by side
+    config.over_seeds = "auto"  # vmap, map (one seed after another in one program), or auto: map for pixels
+    config.total_frames = 1_000_000  # environment frames per seed; a step takes env.action_repeat * env.num_envs
+    config.seed_frames = 4_000  # frames before the first update
+    config.updates_per_step = 1.0  # a step is one agent step of every environment; 0.5: an update every second step
+    config.batch_size = 256
+    config.log_every = 5_000  # frames
+    config.checkpoint_every = 50_000  # frames; also at the end and on Ctrl-C
+
+    replay = config.replay = ConfigDict()
+    replay.capacity = 100_000  # scenes per seed, shared by its environments
+    replay.store = "scene"  # or frame: what was observed. The same where the scene is a frame that OpenGL drew
+    replay.nstep = 1
+    replay.nstep_from = 0  # agent steps before which returns sum a single step
+    replay.discount = 0.99  # per agent step
+
+    plasticity = config.plasticity = ConfigDict()
+    plasticity.method = "ne"  # ne, static (sparse, never changes), none (dense: the agent as published)
+    plasticity.initial_sparsity = 0.8  # of the hidden layers of actor and critic
+    plasticity.final_sparsity = 0.25
+    plasticity.distribution = "erdos_renyi"  # of density over layers; or uniform
+    plasticity.schedule = "cosine"  # of density over time; or linear
+    plasticity.grow_until = 0.5  # share of all updates after which the density is final
+    plasticity.every = 1_000  # updates per round of growing and pruning
+    plasticity.prune = "dormant"  # or none
+    plasticity.omega = 0.4  # pruned at most, as a share of what is grown in the round
+    plasticity.tau = 0.0  # a unit is dormant at or below this score
+    plasticity.birth = "zero"  # value of newborn weights: zero or lecun
+
+    evaluation = config.eval = ConfigDict()
+    evaluation.every = 20_000  # frames
+    evaluation.episodes = 10  # per seed
+
+    video = config.video = ConfigDict()
+    video.every = 200_000  # frames, rounded up to the next evaluation; also the last one; 0 for none
+    video.size = 256  # pixels
+    video.fps = 30
+    return config
+
+
+def drq() -> ConfigDict:
+    """DrQ-v2's published settings for tasks of medium difficulty."""
+    agent = ConfigDict()
+    agent.name = "drq"
+    agent.learning_rate = 1e-4
+    agent.hidden = (1024, 1024)  # widths of actor and critic
+    agent.layer_norm = False  # before each hidden layer's ReLU
+    agent.tau = 0.01  # target network's rate
+    agent.std_initial = 1.0  # exploration noise at the start ...
+    agent.std_final = 0.1  # ... and after std_steps agent steps
+    agent.std_steps = 500_000
+    agent.std_clip = 0.3  # of the noise in the losses
+    agent.random_steps = 2_000  # agent steps of uniformly random actions
+    agent.update(vision())
+    return agent
+
+
+def td3() -> ConfigDict:
+    """TD3's published settings for MuJoCo, from states; `vision` adds what pixels need."""
+    agent = ConfigDict()
+    agent.name = "td3"
+    agent.learning_rate = 3e-4
+    agent.hidden = (256, 256)  # widths of actor and critic
+    agent.layer_norm = False  # before each hidden layer's ReLU
+    agent.tau = 0.005  # target networks' rate
+    agent.policy_delay = 2  # critic updates per update of actor and targets
+    agent.smoothing_std = 0.2  # of the noise on the target policy's actions ...
+    agent.smoothing_clip = 0.5  # ... which is cut at this
+    agent.exploration_std = 0.1
+    agent.random_steps = 25_000  # agent steps of uniformly random actions
+    agent.ema = 0.0  # decay of averaged weights for evaluation, per update of the actor ("elastic"); 0 for none
+    return agent
+
+
+def vision() -> ConfigDict:
+    """DrQ-v2's encoder and augmentation."""
+    agent = ConfigDict()
+    agent.channels = 32  # of each convolution
+    agent.strides = (2, 1, 1, 1)  # one convolution each
+    agent.projection = 50  # features after the encoder
+    agent.shift_pad = 4  # largest random shift, pixels
+    agent.conv = "auto"  # xla, im2col (convolution as a matrix product), or auto: im2col on a CPU
+    return agent
+
+
+def with_variant(config: ConfigDict, file: str, variant: str, variants: dict[str, Callable[[], dict[str, Any]]]) -> Any:
+    """`config` with the changes of one of its `variants`, named behind the file name by a colon; none if it is empty."""
+    if variant and variant not in variants:
+        known = ", ".join(f":{name}" for name in variants)
+        raise ValueError(f"configs/{file}.py has no variant {variant!r}; take {known} or none")
+    if variant:
+        config.update(variants[variant]())
+    return config

@@ -1,0 +1,77 @@
+"""Checks of a config that need no environment, and of the memory that a run needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import psutil
+from ml_collections import ConfigDict
+
+
+def validate(config: ConfigDict) -> None:
+    """ValueError, with the key and the cure, for a setting of the run itself that cannot be."""
+    seeds = config.seeds
+    whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
+    if not seeds or len(set(seeds)) != len(seeds) or not whole:
+        raise ValueError(f"seeds must be different whole numbers from 0 to 2**32 - 1, at least one, got {tuple(seeds)}")
+    if config.over_seeds not in ("auto", "vmap", "map"):
+        raise ValueError(f"over_seeds must be auto, vmap or map, got {config.over_seeds!r}")
+    positive = ("total_frames", "batch_size", "log_every", "checkpoint_every")
+    for key in positive:
+        if config[key] < 1:
+            raise ValueError(f"{key} must be positive, got {config[key]}")
+    for key in ("every", "episodes"):
+        if config.eval[key] < 1:
+            raise ValueError(f"eval.{key} must be positive, got {config.eval[key]}")
+    for key in ("every", "size", "fps"):
+        if config.video[key] < (key != "every"):
+            raise ValueError(f"video.{key} must be positive (every=0 means none), got {config.video[key]}")
+    for key in ("action_repeat", "frame_stack", "num_envs"):
+        if config.env[key] < 1:
+            raise ValueError(f"env.{key} must be positive, got {config.env[key]}")
+    if config.replay.store not in ("scene", "frame"):
+        raise ValueError(f"replay.store must be scene or frame, got {config.replay.store!r}")
+    if config.replay.nstep_from < 0:
+        raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
+    _check_budget(config)
+
+
+def _check_budget(config: ConfigDict) -> None:
+    frames, rate = config.env.action_repeat * config.env.num_envs, config.updates_per_step
+    if not frames <= config.seed_frames < config.total_frames:
+        raise ValueError(
+            f"seed_frames={config.seed_frames} must be at least one step of all environments ({frames} frames) "
+            f"and less than total_frames={config.total_frames}"
+        )
+    if rate <= 0 or (rate >= 1 and rate != round(rate)) or (rate < 1 and abs(1 / rate - round(1 / rate)) > 1e-6):
+        raise ValueError(
+            f"updates_per_step must be a whole number, or one update every so many steps such as 0.5, got {rate}"
+        )
+    steps = config.total_frames // frames
+    # Counters on the device have 32 bits, and a replay counts up to two scenes a step: a last and the next first one.
+    if max(steps * config.env.num_envs, 2 * steps, steps * rate) >= 2**31:
+        raise ValueError(
+            f"total_frames={config.total_frames} makes {steps * config.env.num_envs} agent steps and "
+            f"{int(steps * rate)} updates, which do not fit into the 32-bit step counter; lower it"
+        )
+
+
+def free_memory() -> int:
+    """Bytes free on the device, or in the machine where that is the device; what files fill as cache counts as free."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    free, container = psutil.virtual_memory().available, Path("/sys/fs/cgroup/memory.max")
+    limit = container.read_text().strip() if container.exists() else "max"
+    return free if limit == "max" else min(free, int(limit))
+
+
+def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:
+    """MemoryError if `seeds` replays of `nbytes` each do not fit into nine tenths of the `free` bytes."""
+    if nbytes * seeds > 0.9 * free:
+        most = int(0.9 * free / seeds / (nbytes / capacity))
+        raise MemoryError(
+            f"replay.capacity={capacity} needs {nbytes * seeds / 1e9:.1f} GB for {seeds} seeds and {free / 1e9:.1f} GB "
+            f"are free; set --config.replay.capacity={most} or train fewer seeds"
+        )

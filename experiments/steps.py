@@ -1,0 +1,240 @@
+"""One step of one seed, and all seeds side by side.
+
+`remember` stores what the environments sent, `act` answers it, `learn` makes the updates that are due. These are pure
+functions of one seed; `Steps` puts the seeds side by side and jits them, and `experiments.loop` drives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from agents.replay import Entry, Replay, Ring
+from agents.types import Agent, AgentState, Metrics, Obs, Step
+from envs.types import Arrival, EnvSpec, Scene
+
+OverSeeds = Literal["vmap", "map"]
+ACT, LEARN, LOOK, WORLD, EVALUATE = range(5)
+"""Streams of random numbers that a seed draws from in each step."""
+NEVER = 2**31 - 1
+"""A step that no run reaches: its random numbers are free for initialisation."""
+
+
+@struct.dataclass
+class Tally:
+    """Sums and how many values they sum, since the last log point."""
+
+    total: Any
+    count: Int[Array, ""]
+
+    @classmethod
+    def of(cls, values: Any) -> Tally:
+        """An empty tally of values of this structure."""
+        return cls(jax.tree.map(lambda _: jnp.zeros(()), values), jnp.zeros((), jnp.int32))
+
+    def add(self, values: Any, when: Array | bool = True) -> Tally:
+        """Count `values` in, where `when` holds; scalars, or arrays of one shape."""
+        total = jax.tree.map(lambda t, v: t + jnp.where(when, v, 0).sum(), self.total, values)
+        return Tally(total, self.count + jnp.asarray(when).sum())
+
+
+@struct.dataclass
+class Memory:
+    """What one seed has of its environments: the replay, and of each its current observation and the episode so far."""
+
+    ring: Ring
+    obs: Obs
+    age: Int[Array, " envs"]
+    episode_return: Float[Array, " envs"]
+    returns: Tally
+
+
+@struct.dataclass
+class Learner:
+    """What one seed has learned, and its losses since the last log point."""
+
+    agent: AgentState
+    metrics: Tally
+
+
+class Schedule(NamedTuple):
+    """When things happen, in steps of the loop, in each of which every environment takes one agent step.
+
+    Everything is a function of the step alone, traced or not, so that a run resumes exactly.
+    """
+
+    total: int
+    first_update: int
+    every: int = 1
+    """Steps from one that updates to the next."""
+    updates_each: int = 1
+    """Updates in a step that updates."""
+    num_envs: int = 1
+
+    def due(self, step: Any) -> Any:
+        """Are there updates in this step?"""
+        return (step >= self.first_update) & ((step - self.first_update) % self.every == 0)
+
+    def updates(self, step: Any) -> Any:
+        """Updates made before this step."""
+        rounds = -((self.first_update - step) // self.every)
+        return rounds * (rounds > 0) * self.updates_each
+
+    def at(self, step: Any) -> Step:
+        """The time as agents count it."""
+        return Step(step * self.num_envs, self.updates(step))
+
+
+class Steps(NamedTuple):
+    """The jitted programs of a run; every argument but `step` has a leading seed axis, `step` is shared.
+
+    Scenes and arrivals come with one leading axis of lanes, the environments of the first seed first.
+    """
+
+    init: Callable[[Key[Array, " seeds"], Scene], tuple[Learner, Memory]]
+    act: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Float[Array, "seeds envs actions"]]
+    learn: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Learner]
+    remember: Callable[[Memory, Float[Array, "seeds envs actions"], Arrival], Memory]
+    look: Callable[[Learner, Memory, Key[Array, " seeds"], Step], dict[str, Array]]
+    greedy: Callable[[AgentState, Obs], Float[Array, "seeds actions"]]
+    watch: Callable[[Obs | None, Scene], Obs]
+
+
+def over_seeds(fn: Callable, how: OverSeeds, shared: int = 0) -> Callable:
+    """`fn` of one seed as a function of all: the last `shared` arguments are passed to every seed as they are.
+
+    `vmap` batches the seeds, which suits dense nets. `map` runs one after the other inside one program: under `vmap`,
+    convolutions with different weights become grouped convolutions, which are slow on every device.
+    """
+
+    def batched(*args: Any) -> Any:
+        lanes, rest = args[: len(args) - shared], args[len(args) - shared :]
+        if how == "vmap":
+            return jax.vmap(lambda each: fn(*each, *rest))(lanes)
+        return jax.lax.map(lambda each: fn(*each, *rest), lanes)
+
+    return batched
+
+
+def key_at(key: Key[Array, ""], number: Any, stream: int) -> Key[Array, ""]:
+    """The random numbers of one step, or update, of a seed."""
+    return jax.random.fold_in(jax.random.fold_in(key, number), stream)
+
+
+def stack_frames(frames: int, obs: Obs | None, frame: Obs) -> Obs:
+    """Push a frame onto the stack `obs`, newest last; None starts a stack with the frame repeated."""
+    if obs is None:
+        return jnp.concatenate([frame] * frames, axis=-1)
+    return jnp.concatenate([obs[..., frame.shape[-1] :], frame], axis=-1)
+
+
+def make_steps(
+    agent: Agent,
+    replay: Replay,
+    spec: EnvSpec,
+    schedule: Schedule,
+    *,
+    batch_size: int,
+    frames: int,
+    how: OverSeeds,
+    measure: Callable[[AgentState, dict[str, Array]], Metrics],
+    keep_frames: bool = False,
+    horizon: Callable[[Step], Any] | None = None,
+) -> Steps:
+    """Build the programs of a run.
+
+    Args:
+        frames: observations in a stack.
+        measure: `(agent_state, activations)` to what is logged beside the losses.
+        keep_frames: the replay stores what was observed, not the scenes.
+        horizon: steps that returns sum at a time; None leaves it to the replay.
+    """
+    observe, envs = jax.vmap(spec.observe), schedule.num_envs
+
+    def begin_learning(key: Key[Array, ""]) -> Learner:
+        state = agent.init(key_at(key, NEVER, ACT))
+        batch = jax.eval_shape(lambda: replay.sample(replay.init(), key, batch_size))
+        _, metrics = jax.eval_shape(agent.update, state, batch, key, Step(0, 0))
+        return Learner(state, Tally.of(metrics))
+
+    def begin_memory(scene: Scene) -> Memory:
+        frame, none = observe(scene), jnp.zeros(envs)
+        ring = add_first(replay.init(), frame if keep_frames else scene, jnp.ones(envs, bool))
+        return Memory(ring, stack_frames(frames, None, frame), none.astype(jnp.int32), none, Tally.of(0.0))
+
+    def init(keys: Key[Array, " seeds"], scene: Scene) -> tuple[Learner, Memory]:
+        return over_seeds(begin_learning, "map")(keys), over_seeds(begin_memory, "vmap")(by_seed(scene))
+
+    def by_seed(lanes: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, envs, *leaf.shape[1:])), lanes)
+
+    def add_first(ring: Ring, scene: Scene, keep: Array) -> Ring:
+        action, none = jnp.zeros((envs, spec.action_dim)), jnp.zeros(envs)
+        return replay.add(ring, Entry(scene, action, none, none > 0, none.astype(jnp.int32)), keep)
+
+    def remember(memory: Memory, action: Float[Array, "envs actions"], arrival: Arrival) -> Memory:
+        (scene, *rest), first, age = arrival.step, arrival.reset, memory.age + 1
+        reward, terminated, truncated = (jnp.asarray(value) for value in rest)
+        over = terminated | truncated
+
+        def where_over(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(over.reshape(-1, *[1] * (n.ndim - 1)), n, o), new, old)
+
+        if keep_frames:
+            scene, first = observe(scene), observe(first)
+            frame = where_over(first, scene)
+        else:  # the last scene of an episode is stored and never acted upon: it need not be drawn
+            frame = observe(where_over(first, scene))
+        ring = replay.add(memory.ring, Entry(scene, action, reward, terminated, age), jnp.ones(envs, bool))
+        ring = add_first(ring, first, over)
+        total = memory.episode_return + reward
+        return Memory(
+            ring=ring,
+            obs=where_over(stack_frames(frames, None, frame), stack_frames(frames, memory.obs, frame)),
+            age=jnp.where(over, 0, age),
+            episode_return=jnp.where(over, 0.0, total),
+            returns=memory.returns.add(total, over),
+        )
+
+    def act(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Float[Array, "envs actions"]:
+        keys = jax.random.split(key_at(key, step.env, ACT), envs)
+        return jax.vmap(lambda obs, each: agent.act(learner.agent, obs, each, step))(memory.obs, keys)
+
+    def learn(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Learner:
+        def update(i: Any, learner: Learner) -> Learner:
+            now = Step(step.env, step.update + i)
+            sample_key, update_key = jax.random.split(key_at(key, now.update, LEARN))
+            how_far = {"horizon": horizon(now)} if horizon else {}
+            batch = replay.sample(memory.ring, sample_key, batch_size, **how_far)
+            state, metrics = agent.update(learner.agent, batch, update_key, now)
+            return Learner(state, learner.metrics.add(metrics))
+
+        if schedule.updates_each == 1:
+            return update(0, learner)
+        return jax.lax.fori_loop(0, schedule.updates_each, update, learner)
+
+    def look(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Metrics:
+        batch = replay.sample(memory.ring, key_at(key, step.env, LOOK), batch_size)
+        return measure(learner.agent, agent.activations(learner.agent, batch))
+
+    def greedy(state: AgentState, obs: Obs) -> Float[Array, " actions"]:
+        return agent.act(state, obs, jax.random.key(0), None)
+
+    def watch(obs: Obs | None, scene: Scene) -> Obs:
+        return stack_frames(frames, obs, observe(scene))
+
+    remember_all = over_seeds(remember, "vmap")
+    return Steps(
+        init=jax.jit(init),
+        act=jax.jit(over_seeds(act, how, shared=1)),
+        learn=jax.jit(over_seeds(learn, how, shared=1), donate_argnums=0),
+        remember=jax.jit(lambda m, action, arrival: remember_all(m, action, by_seed(arrival)), donate_argnums=0),
+        look=jax.jit(over_seeds(look, "map", shared=1)),
+        greedy=jax.jit(over_seeds(greedy, how)),
+        watch=jax.jit(watch),
+    )
