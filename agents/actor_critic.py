@@ -44,12 +44,12 @@ class ActorCritic(NamedTuple):
     activations(state, batch): hidden activations by layer.
     """
 
-    init: Callable[[Key[Array, ""]], dict[str, Model | None]]
+    init: Callable[[Key[Array, ""]], dict[str, Any]]
     look: Callable[[Key[Array, ""], Obs], Obs]
     encode: Callable[[Model | None, Obs], Features]
     policy: Callable[[Params, Features], Action]
     values: Callable[[Params, Features, Action], Float[Array, "2 batch"]]
-    learn_critic: Callable[..., tuple[dict[str, Model | None], Features, Metrics]]
+    learn_critic: Callable[..., tuple[dict[str, Any], Features, Metrics]]
     learn_actor: Callable[..., tuple[Model, Float[Array, ""]]]
     activations: Callable[[Any, Transition], dict[str, Array]]
 
@@ -81,7 +81,7 @@ def make_actor_critic(
     def apply(name: str, params: Params, *inputs: Array) -> Any:
         return networks[name].apply({"params": params}, *inputs)
 
-    def new_models(key: Key[Array, ""]) -> dict[str, Model | None]:
+    def new_models(key: Key[Array, ""]) -> dict[str, Any]:
         keys = iter(jax.random.split(key, 6))
 
         def new(name: str, *inputs: Array) -> Model:
@@ -122,7 +122,7 @@ def make_actor_critic(
         encoder_key, critic_key = keys
         params = {"critic": state.critic.params} | ({"encoder": state.encoder.params} if vision else {})
         gradients, (features, metrics) = jax.grad(critic_loss, has_aux=True)(params, obs, action, target)
-        models: dict[str, Model | None] = {"encoder": None}
+        models: dict[str, Any] = {"encoder": None}
         if vision:
             models["encoder"] = learn("encoder", state.encoder, gradients["encoder"], (obs,), encoder_key, step)
         models["critic"] = learn("critic", state.critic, gradients["critic"], (features, action), critic_key, step)

@@ -84,6 +84,7 @@ def make_replay(
     nstep: int,
     discount: float,
     lanes: int = 1,
+    reward_scale: float = 1.0,
 ) -> Replay:
     """A replay of `capacity` scenes whose transitions have `stack` observations side by side and `nstep`-step returns.
 
@@ -92,6 +93,7 @@ def make_replay(
         observe: one stored scene to one observation; stacking concatenates along the last axis, oldest first.
         discount: gamma, per agent step.
         lanes: environments that fill it side by side; each has `capacity // lanes` scenes.
+        reward_scale: what rewards are multiplied with when they are sampled.
 
     Raises:
         ValueError: a setting is out of range, or a lane could not hold a single transition.
@@ -107,14 +109,17 @@ def make_replay(
     def add_to_lane(ring: Ring, entry: Entry, keep: Bool[Array, ""]) -> Ring:
         # The oldest slot with a whole stack behind it gives way; it counted only if its successor was one step older.
         leaving = ring.slots - size + stack - 1
-        left = keep & (leaving >= 0) & (ring.age[(leaving + 1) % size] > 0)
+        age = ring.age[(leaving + 1) % size]
+        left = keep & (leaving >= 0) & (age > 0)
         completes = keep & (entry.age > 0)
+        # No age is negative, so this adds nothing. But it has the read above come before the write below, without which
+        # XLA copies all ages in every step.
+        slot = ring.slots % size + jnp.minimum(age, 0)
 
         # An index beyond the end is dropped: cheaper than a branch that would copy the ring.
         def put(buffer: Array, value: Array, index: Array, when: Array) -> Array:
             return buffer.at[jnp.where(when, index, size)].set(value.astype(buffer.dtype), mode="drop")
 
-        slot = ring.slots % size
         stored = Entry(ring.scene, ring.action, ring.reward, ring.terminal, ring.age)
         stored = jax.tree.map(lambda buffer, value: put(buffer, jnp.asarray(value), slot, keep), stored, entry)
         return Ring(
@@ -142,7 +147,7 @@ def make_replay(
         held = (ring.age[lane, at] == ring.age[lane, slot % size] + steps) & (later < ring.slots[lane])
         length = jnp.minimum(jnp.cumprod(held.astype(jnp.int32)).sum(), horizon)
         inside = steps <= length
-        rewards = jnp.where(inside, ring.reward[lane, at] * discount ** (steps - 1), 0).sum()
+        rewards = jnp.where(inside, ring.reward[lane, at] * discount ** (steps - 1), 0).sum() * reward_scale
         last = slot + length
         terminal = ring.terminal[lane, last % size]
         return Transition(
@@ -162,6 +167,7 @@ def make_replay(
     ) -> Transition:
         ready = lane_ready(ring)
         low, high = (jnp.floor(ready * share).astype(jnp.int32) for share in (span[0], span[1]))
+        high = jnp.minimum(high, ready)  # beyond 2**24 scenes the product is rounded
         width = jnp.where(ready > 0, jnp.maximum(high - low, 1), 0)
         ends = jnp.cumsum(width)
         number = jax.random.randint(key, (batch,), 0, jnp.maximum(ends[-1], 1))
@@ -182,7 +188,7 @@ def _shapes(scene: PyTree, action_dim: int, lanes: int, size: int) -> Ring:
     def per_slot(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct((lanes, size, *shape), dtype)
 
-    count = jax.ShapeDtypeStruct((lanes,), jnp.int32)
+    count: Any = jax.ShapeDtypeStruct((lanes,), jnp.int32)
     return Ring(
         scene=jax.tree.map(lambda leaf: per_slot(*leaf.shape, dtype=leaf.dtype), scene),
         action=per_slot(action_dim),

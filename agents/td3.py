@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Key
 
+import ne_jax
 from agents.actor_critic import Vision, check_rate, check_settings, make_actor_critic
 from agents.learn import MakeOptimiser, Model, explore, follow, twin_target
 from agents.types import Agent, Metrics, Obs, Params, Step, Transition
@@ -79,7 +81,7 @@ def make_td3(
         average = {name: model.params for name, model in seen(models).items()} if config.ema else None
         return TD3State(**models, target_critic=critic, target_actor=actor, average=average, actor_loss=jnp.zeros(()))
 
-    def seen(models: dict[str, Model | None]) -> dict[str, Model]:
+    def seen(models: dict[str, Any]) -> dict[str, Model]:
         """The models that acting needs."""
         return {name: model for name, model in models.items() if name != "critic" and model is not None}
 
@@ -87,7 +89,7 @@ def make_td3(
         encoder, actor = state.encoder, state.actor.params
         if step is None and state.average is not None:
             actor = state.average["actor"]
-            encoder = encoder and encoder.replace(params=state.average["encoder"])
+            encoder = encoder and replace(encoder, params=state.average["encoder"])
         mean = net.policy(actor, net.encode(encoder, obs[None]))[0]
         if step is None:
             return mean
@@ -106,7 +108,8 @@ def make_td3(
         if average is not None:
             models = seen({"encoder": state.encoder, "actor": actor})
             average = {name: follow(average[name], model, 1 - config.ema) for name, model in models.items()}
-        return state.replace(
+        return replace(
+            state,
             actor=actor,
             target_actor=follow(state.target_actor, actor, config.tau),
             target_critic=follow(state.target_critic, state.critic, config.tau),
@@ -123,7 +126,9 @@ def make_td3(
 
         obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
         models, features, metrics = net.learn_critic(state, obs, batch.action, target, keys, step)
-        state = state.replace(encoder=models["encoder"], critic=models["critic"])
+        # The target stays where it is, but what the critic's optimiser has just set to zero is zero there at once.
+        target_critic = ne_jax.apply(ne_jax.masks(models["critic"].opt_state), state.target_critic)
+        state = replace(state, encoder=models["encoder"], critic=models["critic"], target_critic=target_critic)
         # Time is the same for all seeds, so this stays a branch when they are vmapped.
         due = jnp.asarray(step.update) % config.policy_delay == 0
         state = jax.lax.cond(due, improve, lambda state, *_: state, state, features, actor_key, step)

@@ -31,6 +31,7 @@ def base(exp_id: str) -> ConfigDict:
     replay.nstep = 1
     replay.nstep_from = 0  # agent steps before which returns sum a single step
     replay.discount = 0.99  # per agent step
+    replay.reward_scale = 1.0  # what agents learn from is this times the reward; make it about 1 per agent step
 
     plasticity = config.plasticity = ConfigDict()
     plasticity.method = "ne"  # ne, static (sparse, never changes), none (dense: the agent as published)
@@ -102,7 +103,7 @@ def vision() -> ConfigDict:
 
 
 def with_variant(config: ConfigDict, file: str, variant: str, variants: dict[str, Callable[[], dict[str, Any]]]) -> Any:
-    """`config` with the changes of one of its `variants`, named behind the file name by a colon; none if it is empty."""
+    """`config` with the changes of one of its `variants`, which follows the file name and a colon; none if empty."""
     if variant and variant not in variants:
         known = ", ".join(f":{name}" for name in variants)
         raise ValueError(f"configs/{file}.py has no variant {variant!r}; take {known} or none")

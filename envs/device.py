@@ -16,7 +16,7 @@ def arrive(
     step_key, reset_key = jax.random.split(key)
     after, step = env.step(state, action, step_key)
     fresh, first = env.reset(reset_key)
-    over = step.terminated | step.truncated
+    over = jnp.logical_or(jnp.asarray(step.terminated), jnp.asarray(step.truncated))
 
     def instead(new: Array, old: Array) -> Array:
         return jnp.where(over, new, old)

@@ -3,12 +3,16 @@
 envs: agent steps per second of host environments, by backend and rendering quality.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 replay: one batch from the ring, against the bytes that it has to move.
+store: a replay of scenes against one of frames: bytes per transition, time per batch.
+frames: Gymnax environments on the device: step, draw, stack.
+train: the whole training chunk on the device, by number of seeds and of environments per seed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +21,19 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from agents.actor_critic import Vision
 from agents.drq import DrQConfig, make_drq
-from agents.replay import make_replay, nbytes
+from agents.replay import Ring, make_replay, nbytes
 from agents.types import Step, Transition
-from configs.dmc_pixels import get_config
-from envs import host_env
+from configs import dmc_pixels, gymnax_pixels, gymnax_states
+from envs import device_env, host_env
+from envs.device import arrive
+from envs.gymnax_env import task_names
 from envs.pool import HostPool
-from experiments.loop import over_seeds
+from experiments.loop import Run
 from experiments.optimisers import make_optimisers
+from experiments.setup import setup
+from experiments.steps import over_seeds, stack_frames
 
 Row = tuple[str, float, str]
 """What was measured, the number, its unit."""
@@ -53,14 +62,15 @@ def _steps_per_second(pool: HostPool, lanes: int, seconds: float) -> float:
 
 def bench_update(variant: str, seeds: int = 2) -> Iterator[Row]:
     """One update of all seeds, topology rounds apart: every combination of method, convolution and mapping."""
-    size = get_config(variant).env.image_size
+    size = dmc_pixels.get_config(variant).env.image_size
     for method in ("none", "ne"):
         for conv in ("im2col", "xla"):
-            config = get_config(variant)
+            config = dmc_pixels.get_config(variant)
             config.plasticity.method = method
             known = {key: value for key, value in config.agent.items() if key in DrQConfig._fields}
-            settings = DrQConfig(**known, im2col=conv == "im2col")
-            agent = make_drq(settings, (size, size, 9), 2, make_optimisers(config, 100_000))
+            seen = {key: value for key, value in config.agent.items() if key in Vision._fields}
+            vision = Vision(**seen, im2col=conv == "im2col")
+            agent = make_drq(DrQConfig(**known), vision, (size, size, 9), 2, make_optimisers(config, 100_000))
             keys = jax.random.split(jax.random.key(0), seeds)
             state = jax.jit(over_seeds(agent.init, "map"))(keys)
             batch = _batch(seeds, config.batch_size, size)
@@ -84,14 +94,91 @@ def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
     """A batch of 84x84 frame stacks, and the bandwidth that its bytes mean."""
     scene = jax.ShapeDtypeStruct((84, 84, 3), jnp.uint8)
     replay = make_replay(scene, lambda s: s, 2, capacity=capacity, stack=3, nstep=3, discount=0.99)
-    numbers, full = jnp.arange(capacity), jnp.int32(capacity - 10)
-    ring = replace(replay.init(), age=numbers % 501, start=numbers, slots=jnp.int32(capacity), transitions=full)
+    ring = _filled(replay.init())
     sample = jax.jit(replay.sample, static_argnums=2)
     key = jax.random.key(0)
     milliseconds = _ms(sample, ring, key, batch)
     moved = 2 * nbytes(jax.eval_shape(lambda: replay.sample(ring, key, batch)))  # read once, written once
     yield f"replay, batch {batch}", milliseconds, "ms"
     yield f"replay, batch {batch}", moved / milliseconds / 1e6, "GB/s"
+
+
+def _filled(ring: Ring) -> Ring:
+    """A ring in which every slot starts a transition, or nearly so."""
+    lanes, size = ring.age.shape
+    numbers = jnp.broadcast_to(jnp.arange(size), (lanes, size))
+    full = jnp.full(lanes, size)
+    return replace(ring, age=numbers % 501, start=numbers, slots=full, transitions=full - 10)
+
+
+def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
+    """Replays of scenes and of frames at 84x84, stacks of three, three-step returns."""
+    for task in ("Pendulum-v1", "Reacher-misc"):
+        spec = device_env("gymnax", task, pixels=True).spec
+        frame: Any = jax.eval_shape(spec.observe, spec.scene)
+        for store, scene, observe in (("frame", frame, lambda frame: frame), ("scene", spec.scene, spec.observe)):
+            replay = make_replay(scene, observe, spec.action_dim, capacity=capacity, stack=3, nstep=3, discount=0.99)
+            ring, sample = _filled(replay.init()), jax.jit(replay.sample, static_argnums=2)
+            yield f"{task} {store}", replay.nbytes / capacity, "bytes"
+            yield f"{task} {store}, batch {batch}", _ms(sample, ring, jax.random.key(0), batch), "ms"
+
+
+def bench_frames(envs: int = 256, steps: int = 40) -> Iterator[Row]:
+    """Gymnax tasks at 84x84 with random actions: a step, a picture and a push on a stack of three."""
+    for task in task_names():
+        yield f"{task}, {envs} side by side", _frames_per_second(task, envs, steps), "frames/s"
+
+
+def _frames_per_second(task: str, envs: int, steps: int) -> float:
+    env = device_env("gymnax", task, pixels=True)
+
+    def one(state: Any, obs: Any, key: Any) -> Any:
+        action_key, step_key = jax.random.split(key)
+        action = jax.random.uniform(action_key, (env.spec.action_dim,), minval=-1, maxval=1)
+        state, arrival = arrive(env, state, action, step_key)
+        return state, stack_frames(3, obs, env.spec.observe(arrival.reset))
+
+    def many(state: Any, obs: Any, key: Any) -> Any:
+        def body(step: Any, carry: Any) -> Any:
+            state, obs = carry
+            return jax.vmap(one)(state, obs, jax.random.split(jax.random.fold_in(key, step), envs))
+
+        return jax.lax.fori_loop(0, steps, body, (state, obs))
+
+    state, scene = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), envs))
+    obs = jax.vmap(lambda each: stack_frames(3, None, env.spec.observe(each)))(scene)
+    return 1e3 * envs * steps / _ms(jax.jit(many), state, obs, jax.random.key(1))
+
+
+def bench_train(seconds: float = 5.0) -> Iterator[Row]:
+    """Frames per second of the chunk, all seeds together, while it learns: states as configured, pixels as `:quick`."""
+    for name, make in (("states", gymnax_states.get_config), ("pixels", lambda: gymnax_pixels.get_config("quick"))):
+        for seeds, envs in ((1, 1), (4, 1), (8, 1), (16, 1), (64, 1), (1, 16)):
+            config = make()
+            config.seeds, config.env.num_envs = tuple(range(seeds)), envs
+            config.total_frames, config.replay.capacity = 10**8, 20_000
+            yield f"train {name}, {seeds} seeds x {envs} envs", _train_speed(config, seconds), "frames/s"
+
+
+def _train_speed(config: Any, seconds: float) -> float:
+    experiment = setup(config)
+    run = Run(0, *experiment.steps.init(experiment.keys, experiment.pool.reset()))
+    begin, first, rate = 0.0, experiment.schedule.first_update + 8, 0.0
+
+    def pause(run: Run) -> Run:
+        nonlocal begin, rate
+        if run.step == first:  # all is compiled, and it learns
+            begin = time.perf_counter()
+        elif run.step > first:
+            passed = time.perf_counter() - begin
+            rate = len(config.seeds) * experiment.frame(run.step - first) / passed
+            if passed > seconds:
+                raise StopIteration
+        return run
+
+    with suppress(StopIteration):
+        experiment.train(run, pause, lambda step: first if step < first else experiment.schedule.total)
+    return rate
 
 
 def _ms(fn: Callable[..., Any], *args: Any, repeats: int = 15) -> float:
@@ -108,7 +195,14 @@ def _ms(fn: Callable[..., Any], *args: Any, repeats: int = 15) -> float:
 def main(_: list[str]) -> None:
     """Print a table; the last column is the ratio to the first row of the same bench and unit."""
     variant = _VARIANT.value
-    benches = {"envs": bench_envs, "update": lambda: bench_update(variant), "replay": bench_replay}
+    benches: dict[str, Callable[[], Iterator[Row]]] = {
+        "envs": bench_envs,
+        "update": lambda: bench_update(variant),
+        "replay": bench_replay,
+        "store": bench_store,
+        "frames": bench_frames,
+        "train": bench_train,
+    }
     print(f"device: {jax.local_devices()[0].device_kind}, jax {jax.__version__}")
     for what in _WHAT.value:
         first: dict[str, float] = {}
@@ -118,6 +212,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _WHAT = flags.DEFINE_multi_enum("what", ["envs", "update", "replay"], ["envs", "update", "replay"], "Which parts.")
+    _ALL = ["envs", "update", "replay", "store", "frames", "train"]
+    _WHAT = flags.DEFINE_multi_enum("what", _ALL, _ALL, "Which parts.")
     _VARIANT = flags.DEFINE_string("variant", "", "Variant of configs/dmc_pixels.py that `update` measures.")
     app.run(main)

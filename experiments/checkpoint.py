@@ -99,7 +99,7 @@ def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
     for name, part in vars(state).items():
         if isinstance(part, Model):
             tree[name] = {"params": part.params, "masks": ne_jax.masks(part.opt_state)}
-        else:
+        elif isinstance(part, dict):
             tree[name] = {"params": part}
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), tree, force=True)

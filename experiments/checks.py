@@ -34,6 +34,16 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"replay.store must be scene or frame, got {config.replay.store!r}")
     if config.replay.nstep_from < 0:
         raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
+    if config.replay.reward_scale <= 0:
+        raise ValueError(f"replay.reward_scale must be positive, got {config.replay.reward_scale}")
+    for group, key in (
+        ("agent", "random_steps"),
+        ("agent", "std_steps"),
+        ("replay", "nstep_from"),
+        ("plasticity", "every"),
+    ):
+        if config[group].get(key, 0) >= 2**31:
+            raise ValueError(f"{group}.{key}={config[group][key]} does not fit into the 32-bit step counter; lower it")
     _check_budget(config)
 
 

@@ -99,10 +99,11 @@ def device_evaluator(
             def step(carry: Any, key: Key[Array, ""]) -> Any:
                 world, obs, total, alive = carry
                 act_key, step_key = jax.random.split(key)
-                after, (scene, reward, *ends) = env.step(world, act(state, obs, act_key), step_key)
+                after, (scene, *rest) = env.step(world, act(state, obs, act_key), step_key)
+                reward, terminated, truncated = (jnp.asarray(value) for value in rest)
                 obs = stack_frames(frames, obs, env.spec.observe(scene))
-                carry = after, obs, total + jnp.where(alive, reward, 0.0), alive & ~(ends[0] | ends[1])
-                return carry, (env.picture(world), alive)
+                total += jnp.where(alive, reward, 0.0)
+                return (after, obs, total, alive & ~(terminated | truncated)), (env.picture(world), alive)
 
             world, scene = env.reset(key)
             obs = stack_frames(frames, None, env.spec.observe(scene))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
@@ -83,11 +85,20 @@ def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv) -> Advance:
             )
             actions = action.reshape(-1, action.shape[-1])
             envs, arrival = jax.vmap(lambda *each: arrive(env, *each))(envs, actions, lane_keys(keys, step))
-            return learner, steps.remember(memory, action, arrival), envs
+            return learner, steps.remember(_written_after(memory, learner), action, arrival), envs
 
         return jax.lax.fori_loop(first, end, one, (learner, memory, envs))
 
     return jax.jit(advance, donate_argnums=(0, 1, 2))
+
+
+def _written_after(memory: Memory, learner: Learner) -> Memory:
+    """`memory` unchanged, but not to be written to before `learner` is done with reading it.
+
+    Without this dependence XLA sees no order between the two, and copies the whole replay in every step.
+    """
+    nothing = jnp.minimum(learner.metrics.count, 0)  # of a count, which XLA does not know to be positive
+    return replace(memory, ring=replace(memory.ring, slots=memory.ring.slots + nothing[:, None]))
 
 
 def train_on_device(
@@ -117,8 +128,8 @@ def train_on_device(
         )
         jax.block_until_ready(memory.age)
         seconds = time.perf_counter() - started
-        run = Run(stop, learner, memory)
         if seconds < CHUNK_SECONDS / 2:
-            longest *= 2
-        elif seconds > CHUNK_SECONDS * 2 and longest > 1:
+            longest = max(longest, 2 * (stop - run.step))
+        elif seconds > CHUNK_SECONDS * 2:
             longest = max(1, longest // 2)
+        run = Run(stop, learner, memory)

@@ -38,13 +38,14 @@ def _drq(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
 
 
 def _td3(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
-    if config.plasticity.method != "none" and config.plasticity.every % config.agent.policy_delay:
+    settings = TD3Config(**_known(config, TD3Config))
+    agent = make_td3(settings, _vision(config, spec), _obs_shape(config, spec), spec.action_dim, optimisers)
+    if config.plasticity.method != "none" and config.plasticity.every % settings.policy_delay:
         raise ValueError(
             f"plasticity.every={config.plasticity.every} must be a multiple of agent.policy_delay="
-            f"{config.agent.policy_delay}, for a round comes with an update of the actor"
+            f"{settings.policy_delay}, for a round comes with an update of the actor"
         )
-    settings, vision = TD3Config(**_known(config, TD3Config)), _vision(config, spec)
-    return make_td3(settings, vision, _obs_shape(config, spec), spec.action_dim, optimisers)
+    return agent
 
 
 AGENTS: dict[str, Callable[[ConfigDict, EnvSpec, MakeOptimiser], Agent]] = {"drq": _drq, "td3": _td3}

@@ -91,7 +91,10 @@ def resolved(config: ConfigDict) -> dict[str, Any]:
 def versions(config: ConfigDict) -> dict[str, Any]:
     """What the results depend on beside the config."""
     device = jax.local_devices()[0]
-    packages = ("jax", "jaxlib", "flax", "optax", "chex", "mujoco", "dm_control", "numpy", "orbax-checkpoint")
+    packages = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
+    packages += {"dmc": ("mujoco", "dm_control"), "gymnasium": ("mujoco", "gymnasium")}.get(
+        config.env.kind, ("gymnax",)
+    )
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from agents.replay import Replay, make_replay
 from agents.types import Agent, Step
-from envs import DEVICE_KINDS, device_env, host_env
+from envs import DEVICE_KINDS, HOST_KINDS, device_env, host_env
 from envs.device import DevicePool
 from envs.pool import HostPool
 from envs.types import EnvSpec
@@ -78,6 +78,9 @@ def setup(config: ConfigDict) -> Experiment:
         MemoryError: the replay would not fit.
     """
     validate(config)
+    kinds = [*HOST_KINDS, *DEVICE_KINDS]
+    if config.env.kind not in kinds:
+        raise ValueError(f"env.kind must be one of {', '.join(kinds)}, got {config.env.kind!r}")
     settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
     return (_on_device if config.env.kind in DEVICE_KINDS else _on_host)(config, settings)
 
@@ -149,6 +152,7 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         nstep=config.replay.nstep,
         discount=config.replay.discount,
         lanes=config.env.num_envs,
+        reward_scale=config.replay.reward_scale,
     )
     check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free_memory())
     steps = make_steps(

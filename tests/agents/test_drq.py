@@ -9,19 +9,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_drq import ACTIONS, BATCH, CONFIG, QUICK, RATE, UPDATES, batches, drq, now, pick, settings, start
+from small_agents import (
+    ACTIONS,
+    BATCH,
+    CONFIG,
+    QUICK,
+    RATE,
+    UPDATES,
+    VISION,
+    batches,
+    drq,
+    now,
+    pick,
+    settings,
+    start,
+    updater,
+)
 
 from agents.drq import make_drq
 from experiments.optimisers import make_optimisers
 
 # Noise is clipped to nothing and pictures stay where they are: what remains is the same for every key.
-SILENT = CONFIG._replace(std_clip=0.0, shift_pad=0, tau=0.1)
+SILENT, STILL = CONFIG._replace(std_clip=0.0, tau=0.1), VISION._replace(shift_pad=0)
 tree_equal = functools.partial(jax.tree.map, np.testing.assert_array_equal)
-
-
-@functools.cache
-def updater(config):
-    return QUICK(drq(config).update)
 
 
 def by_name(state):
@@ -30,7 +40,7 @@ def by_name(state):
 
 
 def test_update_equals_the_paper():
-    update, state = updater(SILENT), start()
+    update, state = updater(SILENT, STILL), start()
     with jax.enable_x64(True):
         nets = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), by_name(state))
         moments = {name: (jax.tree.map(jnp.zeros_like, net),) * 2 for name, net in nets.items() if name != "target"}
@@ -48,7 +58,7 @@ def test_update_equals_the_paper():
 
 
 def test_actor_never_moves_encoder_or_critic():
-    update, state = updater(SILENT), start()
+    update, state = updater(SILENT, STILL), start()
     batch = pick(batches(1), 0)._replace(discount=np.zeros(BATCH, np.float32))  # no bootstrap through the actor
     turned = state.actor.replace(params=jax.tree.map(lambda p: -2 * p, state.actor.params))
     one, metrics = update(state, batch, jax.random.key(0), now(0))
@@ -58,28 +68,29 @@ def test_actor_never_moves_encoder_or_critic():
     assert metrics["critic_loss"] == other_metrics["critic_loss"]
 
 
-def spread(config, name):
+def spread(update, name):
     """How far a metric of the first update varies with the key."""
     keys, batch = jax.random.split(jax.random.key(0), 20), pick(batches(1), 0)
-    return np.ptp([updater(config)(start(), batch, key, now(0))[1][name] for key in keys])
+    return np.ptp([update(start(), batch, key, now(0))[1][name] for key in keys])
 
 
 @pytest.mark.parametrize(
-    ("change", "moving"),
+    ("std_clip", "shift_pad", "moving"),
     [
-        ({}, set()),
-        (dict(std_clip=0.3), {"q_target", "actor_loss"}),  # both losses see noise, within its clip
-        (dict(shift_pad=2), {"q", "q_target", "actor_loss"}),  # obs and next_obs are shifted
+        (0.0, 0, set()),
+        (0.3, 0, {"q_target", "actor_loss"}),  # both losses see noise, within its clip
+        (0.0, 2, {"q", "q_target", "actor_loss"}),  # obs and next_obs are shifted
     ],
 )
-def test_losses_vary_with_noise_and_shift(change, moving):
+def test_losses_vary_with_noise_and_shift(std_clip, shift_pad, moving):
+    update = updater(SILENT._replace(std_clip=std_clip), STILL._replace(shift_pad=shift_pad))
     for name in ("q", "q_target", "actor_loss"):
-        assert (spread(SILENT._replace(**change), name) > 1e-4) == (name in moving), name
+        assert (spread(update, name) > 1e-4) == (name in moving), name
 
 
 def test_noise_in_the_losses_falls_with_time():
     for step, std in ((0, 1.0), (250_000, 0.55), (500_000, 0.1), (900_000, 0.1)):
-        _, metrics = updater(SILENT)(start(), pick(batches(1), 0), jax.random.key(0), now(step))
+        _, metrics = updater(SILENT, STILL)(start(), pick(batches(1), 0), jax.random.key(0), now(step))
         assert metrics["noise"] == pytest.approx(std, rel=1e-5)
 
 
@@ -117,6 +128,12 @@ def test_init_copies_the_critic_and_draws_every_network():
     assert not np.allclose(*(net["projection"]["dense"]["kernel"] for net in kernels))
 
 
+def test_layer_norm_is_passed_on():
+    state = jax.eval_shape(drq(CONFIG._replace(layer_norm=True)).init, jax.random.key(0))
+    assert "norm" in state.actor.params["policy"]["hidden_1"] and "norm" in state.critic.params["q2"]["hidden_0"]
+    assert "norm" not in start().actor.params["policy"]["hidden_1"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -130,20 +147,24 @@ def test_init_copies_the_critic_and_draws_every_network():
         (dict(random_steps=-1), "agent.random_steps must not be negative, got -1"),
         (dict(shift_pad=-1), "agent.shift_pad must not be negative, got -1"),
         (dict(std_clip=-0.1), "agent.std_clip must not be negative, got -0.1"),
+        (dict(std_initial=-0.1), "agent.std_initial must not be negative, got -0.1"),
+        (dict(std_final=-0.1), "agent.std_final must not be negative, got -0.1"),
         (dict(strides=()), "agent.strides must name a positive stride for each convolution, got ()"),
         (dict(strides=(2, 0)), "agent.strides must name a positive stride for each convolution, got (2, 0)"),
         (dict(strides=(2, 2, 2)), "env.image_size=11 is too small for an encoder with strides (2, 2, 2)"),
     ],
 )
 def test_bad_settings_are_named(change, message):
+    of_vision = {key: value for key, value in change.items() if key in VISION._fields}
+    of_agent = {key: value for key, value in change.items() if key not in of_vision}
     with pytest.raises(ValueError, match=re.escape(message)):
-        drq(CONFIG._replace(**change))
+        drq(CONFIG._replace(**of_agent), vision=VISION._replace(**of_vision))
 
 
 def test_only_pixels_and_the_shorter_side_counts():
     make = make_optimisers(settings("none"), UPDATES)
     with pytest.raises(ValueError, match=r"observations of shape \(17,\); set env.pixels=True"):
-        make_drq(CONFIG, cast(Any, (17,)), ACTIONS, make)
+        make_drq(CONFIG, VISION, cast(Any, (17,)), ACTIONS, make)
     for shape in ((40, 4, 3), (4, 40, 3)):
         with pytest.raises(ValueError, match=r"env\.image_size=4 is too small"):
-            make_drq(CONFIG, shape, ACTIONS, make)
+            make_drq(CONFIG, VISION, shape, ACTIONS, make)

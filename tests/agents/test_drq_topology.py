@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_drq import EVERY, QUICK, UPDATES, batches, drq, now, pick, settings, start
+from small_agents import EVERY, QUICK, UPDATES, batches, drq, now, operations, pick, settings, start
 
 import agents.drq
+import agents.td3
 import ne_jax
-from experiments.loop import over_seeds
 from experiments.optimisers import density_schedule
+from experiments.steps import over_seeds
 
 SPARSE = {
     "actor": {"policy/hidden_0", "policy/hidden_1"},
@@ -51,8 +52,9 @@ def masks_of(state, name):
     return ne_jax.masks(getattr(state, name).opt_state)
 
 
-def test_agent_does_not_know_of_its_topology():
-    source = pathlib.Path(agents.drq.__file__).read_text()
+@pytest.mark.parametrize("module", [agents.drq, agents.td3])
+def test_agent_does_not_know_of_its_topology(module):
+    source = pathlib.Path(module.__file__).read_text()
     assert not re.findall(r".*(?:grow|prun|mask|spars|plastic).*", source, re.IGNORECASE)
 
 
@@ -106,24 +108,14 @@ def test_a_seed_among_others_equals_the_seed_alone():
     assert any((first[path] != second[path]).any() for path in first)
 
 
-def primitives(jaxpr, inside=False):
-    """(name, is it inside a cond) of every operation, nested programs included."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name, inside
-        within = inside or equation.primitive.name == "cond"
-        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            nested = getattr(leaf, "jaxpr", leaf)
-            if hasattr(nested, "eqns"):
-                yield from primitives(nested, within)
-
-
 @pytest.mark.parametrize("how", ["vmap", "map"])
 def test_a_round_stays_a_branch_with_many_seeds(how):
     agent, keys = drq(method="ne"), jax.random.split(jax.random.key(0), SEEDS)
     state = jax.eval_shape(lambda keys: jax.lax.map(agent.init, keys), keys)
     batch = jax.tree.map(lambda leaf: np.stack([leaf] * SEEDS), pick(batches(1), 0))
     update = over_seeds(agent.update, how, shared=1)
-    traced = set(primitives(jax.make_jaxpr(update)(state, batch, keys, now(1)).jaxpr))
+    jaxpr = jax.make_jaxpr(update)(state, batch, keys, now(1)).jaxpr
+    traced = {(name, depth > 0) for name, depth, _ in operations(jaxpr)}
     assert ("cond", False) in traced
     assert ("sort", True) in traced and ("sort", False) not in traced
 

@@ -7,7 +7,17 @@ import optax
 import pytest
 
 import ne_jax
-from agents.learn import Model, Optimiser, begin, descend, follow, linear_schedule, truncated_normal, twin_target
+from agents.learn import (
+    Model,
+    Optimiser,
+    begin,
+    descend,
+    explore,
+    follow,
+    linear_schedule,
+    truncated_normal,
+    twin_target,
+)
 from agents.types import Step
 
 
@@ -66,6 +76,25 @@ def test_gradient_passes_straight_through_the_bound():
 def test_without_noise_the_action_is_the_mean():
     mean = jnp.linspace(-0.9, 0.9, 7)
     np.testing.assert_allclose(truncated_normal(jax.random.key(0), mean, jnp.float32(0), 0.3), mean, atol=1e-7)
+
+
+@pytest.mark.parametrize("random", [True, jnp.array(True)])
+def test_exploring_at_random_is_uniform_whatever_the_policy_says(random):
+    keys = jax.random.split(jax.random.key(0), 5000)
+    actions = jax.vmap(lambda key: explore(key, jnp.array([0.9, -0.9]), 0.1, random))(keys)
+    for column in np.asarray(actions).T:
+        assert np.abs(np.histogram(column, 10, (-1, 1))[0] - 500).max() < 100
+    assert abs(np.corrcoef(np.asarray(actions).T)[0, 1]) < 0.06
+
+
+def test_exploring_is_the_policy_with_noise_inside_the_bounds():
+    keys, mean = jax.random.split(jax.random.key(0), 5000), jnp.array([0.2, 0.95])
+    actions = np.asarray(jax.vmap(lambda key: explore(key, mean, 0.1, False))(keys))
+    assert actions[:, 0].mean() == pytest.approx(0.2, abs=0.006) and actions[:, 0].std() == pytest.approx(0.1, rel=0.05)
+    assert actions[:, 1].max() == pytest.approx(1, abs=2e-6) and actions.max() <= 1
+    at_bound = (np.random.default_rng(0).normal(size=100_000) > 0.5).mean()
+    assert (actions[:, 1] > 1 - 2e-6).mean() == pytest.approx(at_bound, abs=0.03)
+    np.testing.assert_allclose(explore(keys[0], mean, 0.0, False), mean, atol=1e-7)
 
 
 def sparse_model():

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import re
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ne_jax
-from agents.networks import Actor, Conv, Critic, Encoder, encoded_size
+from agents.networks import MLP, Actor, Conv, Critic, Encoder, encoded_size
 
 
 def run(network: nn.Module, params: Any, *inputs: Any) -> Any:
@@ -102,6 +102,83 @@ def test_weights_start_orthogonal_and_biases_zero():
                 np.testing.assert_allclose(square, gain * np.eye(len(square)), atol=1e-5)
             else:
                 np.testing.assert_array_equal(leaf, 1 if path.endswith("scale") else 0)
+
+
+@functools.cache
+def uniform_params():
+    """Of an actor and a critic without projection and with LayerNorm, by path; wide enough to judge the spread."""
+    features, action = jnp.zeros((1, 150)), jnp.zeros((1, 6))
+    trees = jax.jit(
+        lambda key: (
+            Actor((200, 120), 40, None, "uniform", layer_norm=True).init(key, features),
+            Critic((200, 120), None, "uniform", layer_norm=True).init(key, features, action),
+        ),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )(KEY)
+    return [{path: np.asarray(leaf) for path, leaf in ne_jax.leaves_by_path(tree["params"]).items()} for tree in trees]
+
+
+def test_uniform_weights_and_biases_fill_the_range_that_the_inputs_give():
+    for params, inputs in zip(uniform_params(), (150, 156), strict=True):
+        kernels = {path.removesuffix("/kernel"): leaf for path, leaf in params.items() if path.endswith("kernel")}
+        for layer, kernel in kernels.items():
+            fan_in = {"hidden_0": inputs, "hidden_1": 200, "head": 120}[layer.split("/")[1]]
+            assert kernel.shape[0] == fan_in
+            for leaf in (kernel, params[f"{layer}/bias"]):
+                scaled = leaf.ravel() * np.sqrt(fan_in)
+                assert 0 < np.abs(scaled).max() <= 1 + 1e-6
+                if scaled.size > 1:  # the critic's head has one bias
+                    error = 3 / np.sqrt(scaled.size)  # several deviations of either statistic
+                    assert abs(scaled.mean()) < error and abs(scaled.std() - 1 / np.sqrt(3)) < error / 2
+            counts = np.histogram(kernel * np.sqrt(fan_in), 8, (-1, 1))[0] * 8 / kernel.size
+            assert np.abs(counts - 1).max() < 12 / np.sqrt(kernel.size)
+
+
+def test_without_projection_the_first_layer_sees_the_features_themselves():
+    features, action = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    layers = ("hidden_0/dense", "head")
+    for network, inputs, names in (
+        (Actor((7,), 3, None), (features,), ("policy",)),
+        (Critic((7,), None), (features, action), ("q1", "q2")),
+    ):
+        params = network.init(KEY, *inputs)["params"]
+        paths = ne_jax.leaves_by_path(params)
+        assert set(paths) == {f"{n}/{layer}/{leaf}" for n in names for layer in layers for leaf in ("kernel", "bias")}
+        expected = [mlp(paths, name, np.concatenate(inputs, axis=1)) for name in names]
+        expected = np.tanh(expected[0]) if names == ("policy",) else np.stack(expected)[:, :, 0]
+        np.testing.assert_allclose(run(network, {"params": params}, *inputs), expected, rtol=1e-5, atol=1e-6)
+
+
+def mlp(paths, name, x):
+    """One hidden layer and the head, in numpy, with LayerNorm before the ReLU where its parameters are."""
+    h = x @ np.asarray(paths[f"{name}/hidden_0/dense/kernel"]) + paths[f"{name}/hidden_0/dense/bias"]
+    if f"{name}/hidden_0/norm/scale" in paths:
+        h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-5)
+        h = h * paths[f"{name}/hidden_0/norm/scale"] + paths[f"{name}/hidden_0/norm/bias"]
+    return np.maximum(h, 0) @ paths[f"{name}/head/kernel"] + paths[f"{name}/head/bias"]
+
+
+def test_layer_norm_comes_between_the_dense_layer_and_its_relu():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 4)).astype(np.float32)
+    for layer_norm in (False, True):
+        network = MLP((7,), 3, "uniform", layer_norm)
+        params = {"params": network.init(KEY, x)["params"]}
+        params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
+        out, sown = cast(Any, network.apply(params, x, mutable="intermediates"))
+        paths = {f"net/{path}": np.asarray(leaf) for path, leaf in ne_jax.leaves_by_path(params["params"]).items()}
+        assert ("net/hidden_0/norm/scale" in paths) == layer_norm and "net/head/norm/scale" not in paths
+        np.testing.assert_allclose(out, mlp(paths, "net", x), rtol=1e-4, atol=1e-5)
+        [units] = sown["intermediates"]["hidden_0"]["activation"]
+        assert units.min() == 0 < units.max(), "what is sown is what comes out of the ReLU"
+
+
+def test_layer_norm_starts_as_plain_normalisation():
+    for params in uniform_params():
+        norms = {path: leaf for path, leaf in params.items() if "/norm/" in path}
+        assert {path.split("/")[1] for path in norms} == {"hidden_0", "hidden_1"}
+        for path, leaf in norms.items():
+            np.testing.assert_array_equal(leaf, 1 if path.endswith("scale") else 0)
 
 
 def test_the_twins_start_different():

@@ -1,10 +1,10 @@
 """Tiny environments whose values are known exactly; each leaves one thing that can be wrong with an agent.
 
-After Andy Jones, "Debugging reinforcement learning systems" (2021). Pixels go through the real replay.
+After Andy Jones, "Debugging reinforcement learning systems" (2021). They run through the real loop, replay and all.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,159 +12,201 @@ import numpy as np
 import optax
 import pytest
 
+from agents.actor_critic import Vision
 from agents.drq import DrQConfig, make_drq
 from agents.learn import Optimiser
 from agents.networks import Critic, Encoder
-from agents.replay import Entry, make_replay
-from agents.types import Step
+from agents.replay import make_replay
+from agents.td3 import TD3Config, make_td3
+from agents.types import Agent
+from envs.device import DevicePool
+from envs.types import ArraySpec, DeviceEnv, EnvSpec, TimeStep
+from experiments.loop import Run, make_advance, train_on_device
+from experiments.steps import Schedule, make_steps
 
-GAMMA, SIDE, SCENES, UPDATES = 0.5, 9, 300, 700
-CONFIG = DrQConfig(
-    channels=4, strides=(2, 1), projection=8, hidden=(32, 32), tau=0.05, std_initial=0.1, shift_pad=1, im2col=True
-)
+GAMMA, SIDE, ENVS = 0.5, 9, 2
+SCHEDULE = Schedule(total=850, first_update=150, num_envs=ENVS)
+RANDOM, HIDDEN = 600, (32, 32)  # agent steps of random actions; the last quarter is played by what was learned
+VISION = Vision(channels=4, strides=(2,), projection=8, shift_pad=1, im2col=True)
 
 
 class Probe(NamedTuple):
     """reward = constant + seen * sign - (action - best - best_seen * sign)^2 * effort, in the episode's last step only.
 
-    `sign` is +-1 at random if `two_signs`, and what the picture shows beside the time. With `ends` off, episodes are
-    truncated and start again as if nothing had been.
+    `sign` is +-1 at random if `two_signs`, and what is seen beside the time. With `ends` off, episodes are truncated
+    and start again as if nothing had been.
     """
 
-    constant: float = 0.0
-    seen: float = 0.0
-    effort: float = 0.0
-    best: float = 0.0
-    best_seen: float = 0.0
-    two_signs: bool = False
-    length: int = 1
-    ends: bool = True
+    constant: Any = 0.0
+    seen: Any = 0.0
+    effort: Any = 0.0
+    best: Any = 0.0
+    best_seen: Any = 0.0
+    two_signs: Any = False
+    length: Any = 1
+    ends: Any = True
 
     def reward(self, sign, action):
         return self.constant + self.seen * sign - self.effort * (action - self.best - self.best_seen * sign) ** 2
 
 
-def picture(sign, age):
+def picture(scene):
     """The sign is told by which half is bright, the time by how bright it is."""
+    sign, age = scene
     left = jnp.arange(SIDE) < SIDE // 2
-    bright = 250 - 120 * age
-    return jnp.where((sign < 0) == left, bright, 0)[None, :, None].repeat(SIDE, 0).astype(jnp.uint8)
+    return jnp.where((sign < 0) == left, 250 - 120 * age, 0)[None, :, None].repeat(SIDE, 0).astype(jnp.uint8)
 
 
-REPLAY = make_replay(
-    jax.ShapeDtypeStruct((SIDE, SIDE, 1), jnp.uint8),
-    lambda scene: scene,
-    1,
-    capacity=SCENES,
-    stack=1,
-    nstep=1,
-    discount=GAMMA,
-)
-AGENT = make_drq(CONFIG, (SIDE, SIDE, 1), 1, lambda name, network: Optimiser(optax.adam(3e-3)))
+def env_of(probe: Probe, pixels: bool) -> DeviceEnv:
+    """A probe as an environment; a scene is the sign and the time."""
 
+    def scene(sign, age):
+        return jnp.stack([sign, age]).astype(jnp.float32)
 
-@jax.jit
-def train(probe, state, key):
-    """Fill the ring with random actions, then learn from it."""
-    play_key, learn_key = jax.random.split(key)
+    def reset(key):
+        sign = jnp.where(probe.two_signs, jax.random.rademacher(key, (), jnp.int32), 1)
+        return (sign, jnp.int32(0)), scene(sign, 0)
 
-    def play(carry, key):
-        ring, sign, age = carry
-        action_key, sign_key = jax.random.split(key)
-        action = jax.random.uniform(action_key, (1,), minval=-1, maxval=1)
+    def step(state, action, key):
+        sign, age = state
         over = age + 1 == probe.length
         reward = jnp.where(over, probe.reward(sign, action[0]), 0.0)
         shown = jnp.where(over & probe.ends, 0, age + 1 - over)  # where nothing ends, the same state comes again
-        ring = REPLAY.add(ring, Entry(picture(sign, shown), action, reward, over & probe.ends, age + 1), True)
-        sign = jnp.where(over, new_sign(sign_key), sign)
-        return (REPLAY.add(ring, first(sign), over), sign, jnp.where(over, 0, age + 1)), None
+        return (sign, age + 1), TimeStep(scene(sign, shown), reward, over & probe.ends, over & ~probe.ends)
 
-    def new_sign(key):
-        return jnp.where(probe.two_signs, jax.random.rademacher(key, (), jnp.int32), 1)
-
-    def learn(state, numbered):
-        number, key = numbered
-        sample_key, update_key = jax.random.split(key)
-        batch = REPLAY.sample(ring, sample_key, 32)
-        return AGENT.update(state, batch, update_key, Step(number, number))[0], None
-
-    def first(sign):
-        return Entry(picture(sign, 0), jnp.zeros(1), jnp.zeros(()), jnp.array(False), jnp.int32(0))
-
-    start = (REPLAY.add(REPLAY.init(), first(1), True), jnp.int32(1), jnp.int32(0))
-    (ring, *_), _ = jax.lax.scan(play, start, jax.random.split(play_key, SCENES))
-    keys = jax.random.split(learn_key, UPDATES)
-    state, _ = jax.lax.scan(learn, state, (jnp.arange(UPDATES), keys))
-    return state
+    observe = picture if pixels else lambda scene: scene
+    spec = EnvSpec("probe", ArraySpec((2,), np.dtype(np.float32)), observe, 1, 1, 2, pixels)
+    return DeviceEnv(spec, reset, step, lambda state: scene(*state), lambda scene, size: picture(scene))
 
 
 @functools.cache
-def fresh():
-    return jax.jit(AGENT.init, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0))
+def agent_of(name: str, pixels: bool) -> Agent:
+    shared: dict[str, Any] = dict(hidden=HIDDEN, tau=0.05, random_steps=RANDOM)
+    image = (SIDE, SIDE, 1)
+
+    def optimiser(name, network):
+        return Optimiser(optax.adam(3e-3))
+
+    if name == "td3":
+        return make_td3(TD3Config(**shared), VISION if pixels else None, image if pixels else (2,), 1, optimiser)
+    return make_drq(DrQConfig(**shared, std_initial=0.1), VISION, image, 1, optimiser)
 
 
-def learned(**probe):
-    """`values(signs, ages, actions)` and `policy(sign, age)` after training on a probe."""
-    typed = jax.tree.map(lambda given, default: np.asarray(given, np.asarray(default).dtype), Probe(**probe), Probe())
-    state = train(typed, fresh(), jax.random.key(0))
+def parts(name, pixels, probe):
+    """The steps and the chunks of a run, with a replay that stores scenes."""
+    env = env_of(probe, pixels)
+    replay = make_replay(
+        env.spec.scene, env.spec.observe, 1, capacity=2_000, stack=1, nstep=1, discount=GAMMA, lanes=ENVS
+    )
+    steps = make_steps(
+        agent_of(name, pixels),
+        replay,
+        env.spec,
+        SCHEDULE,
+        batch_size=32,
+        frames=1,
+        how="map" if pixels else "vmap",
+        measure=lambda state, activations: {},
+    )
+    return steps, make_advance(steps, SCHEDULE, env)
 
-    @functools.cache
+
+@functools.cache
+def programs(name, pixels):
+    """Of all probes: which one it is comes as an argument."""
+    start = jax.jit(lambda probe, keys, scene: parts(name, pixels, probe)[0].init(keys, scene))
+    chunk = jax.jit(lambda probe, *rest: parts(name, pixels, probe)[1](*rest), donate_argnums=(1, 2, 3))
+    return start, chunk
+
+
+def learned(name, pixels, **settings):
+    """`values(sign, age, actions)` and `policy(sign, age)` after training on a probe."""
+    probe = jax.tree.map(
+        lambda given, default: np.asarray(given, np.asarray(default).dtype), Probe(**settings), Probe()
+    )
+    start, chunk = programs(name, pixels)
+    pool, keys = DevicePool(env_of(probe, pixels), jax.random.split(jax.random.key(1), ENVS)), jax.random.key(0)[None]
+    run = Run(0, *start(probe, keys, pool.reset()))
+    run = train_on_device(
+        functools.partial(chunk, probe), SCHEDULE, pool, keys, run, lambda run: run, lambda step: SCHEDULE.total
+    )
+    state = jax.tree.map(lambda leaf: leaf[0], run.learner.agent)
+
+    def see(sign, age):
+        scene = jnp.array([sign, age], jnp.float32)
+        return picture(scene) if pixels else scene
+
     def policy(sign, age=0):
-        return float(greedy(state, picture(sign, age))[0])
+        return float(greedy(name, pixels)(state, see(sign, age))[0])
 
     def values(sign, age, actions):
-        frames = jnp.repeat(picture(sign, age)[None], len(actions), axis=0)
-        return twins(state, frames, jnp.asarray(actions, jnp.float32)[:, None])
+        obs = jnp.repeat(see(sign, age)[None], len(actions), axis=0)
+        return twins(pixels)(state, obs, jnp.asarray(actions, jnp.float32)[:, None])
 
     return values, policy
 
 
-@jax.jit
-def greedy(state, obs):
-    return AGENT.act(state, obs, jax.random.key(0), None)
+@functools.cache
+def greedy(name, pixels):
+    agent = agent_of(name, pixels)
+    return jax.jit(lambda state, obs: agent.act(state, obs, jax.random.key(0), None))
 
 
-@jax.jit
-def twins(state, frames, actions):
-    features = Encoder(CONFIG.channels, CONFIG.strides).apply({"params": state.encoder.params}, frames)
-    critic = Critic(CONFIG.hidden, CONFIG.projection)
-    return critic.apply({"params": state.critic.params}, features, actions)
+@functools.cache
+def twins(pixels):
+    def apply(state, obs, actions):
+        if pixels:
+            obs = Encoder(VISION.channels, VISION.strides).apply({"params": state.encoder.params}, obs)
+        critic = Critic(HIDDEN, VISION.projection if pixels else None)
+        return critic.apply({"params": state.critic.params}, obs, actions)
+
+    return jax.jit(apply)
 
 
 close = functools.partial(np.testing.assert_allclose, rtol=0)
 ANY = (-0.5, 0.0, 0.5)  # actions to look at
+agents = pytest.mark.parametrize(("name", "pixels"), [("drq", True), ("td3", False)], ids=["drq", "td3"])
+all_agents = pytest.mark.parametrize(
+    ("name", "pixels"), [("drq", True), ("td3", False), ("td3", True)], ids=["drq", "td3", "td3-pixels"]
+)
 
 
-def test_constant_reward_is_the_value():
-    values, _ = learned(constant=1.0)
+@agents
+def test_constant_reward_is_the_value(name, pixels):
+    values, _ = learned(name, pixels, constant=1.0)
     close(values(1, 0, ANY), 1, atol=0.05)
 
 
-def test_value_tells_what_is_seen():
-    values, _ = learned(seen=1.0, two_signs=True)
+@agents
+def test_value_tells_what_is_seen(name, pixels):
+    values, _ = learned(name, pixels, seen=1.0, two_signs=True)
     for sign in (-1, 1):
         close(values(sign, 0, ANY), sign, atol=0.05)
 
 
-def test_reward_to_come_is_discounted():
-    values, _ = learned(constant=1.0, length=2)
+@agents
+def test_reward_to_come_is_discounted(name, pixels):
+    values, _ = learned(name, pixels, constant=1.0, length=2)
     close(values(1, 0, ANY), GAMMA, atol=0.05)
     close(values(1, 1, ANY), 1, atol=0.05)
 
 
-def test_action_that_pays_is_found():
-    values, policy = learned(effort=1.0, best=0.5)
+@agents
+def test_action_that_pays_is_found(name, pixels):
+    values, policy = learned(name, pixels, effort=1.0, best=0.5)
     close(values(1, 0, ANY), [[-1, -0.25, 0]] * 2, atol=0.1)
     assert policy(1) == pytest.approx(0.5, abs=0.15)
 
 
-def test_action_that_pays_depends_on_what_is_seen():
-    values, policy = learned(effort=1.0, best_seen=0.5, two_signs=True)
+@all_agents
+def test_action_that_pays_depends_on_what_is_seen(name, pixels):
+    values, policy = learned(name, pixels, effort=1.0, best_seen=0.5, two_signs=True)
     for sign in (-1, 1):
         close(values(sign, 0, ANY), [[-1, -0.25, 0][::sign]] * 2, atol=0.1)
         assert policy(sign) == pytest.approx(0.5 * sign, abs=0.15)
 
 
-def test_episode_cut_short_is_worth_what_would_follow():
-    values, _ = learned(constant=1.0, ends=False)
+@all_agents
+def test_episode_cut_short_is_worth_what_would_follow(name, pixels):
+    values, _ = learned(name, pixels, constant=1.0, ends=False)
     close(values(1, 0, ANY), 1 / (1 - GAMMA), atol=0.1)

@@ -83,25 +83,39 @@ class Programs(NamedTuple):
     fill: Callable
 
 
-def compiled(replay):
-    def fill(entries, count):
+def stacked(entries) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *entries)
+
+
+def to_only_lane(replay):
+    """`replay.add` for one lane: an entry and whether to keep it."""
+    return lambda ring, *each: replay.add(ring, *jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], each))
+
+
+def compiled(replay, lanes=None):
+    """Programs of a replay. With `lanes`, `add` takes an entry for each of them and `fill` a list for each."""
+
+    def fill(entries, counts):
         def write(ring, numbered):
-            return replay.add(ring, numbered[1], numbered[0] < count), None
+            return replay.add(ring, numbered[1], numbered[0] < counts), None
 
         return jax.lax.scan(write, replay.init(), (jnp.arange(LONGEST), entries))[0]
 
     program = jax.jit(fill)
 
-    def of_any_number(entries):
-        padded = entries + entries[:1] * (LONGEST - len(entries))
-        return program(jax.tree.map(lambda *leaves: np.stack(leaves), *padded), len(entries))
+    def of_any_number(*streams):
+        assert len(streams) == (lanes or 1)
+        padded = [stacked(entries + entries[:1] * (LONGEST - len(entries))) for entries in streams]
+        by_time = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *padded)
+        return program(by_time, np.array([len(entries) for entries in streams]))
 
-    return Programs(replay, jax.jit(replay.add), jax.jit(replay.sample, static_argnums=2), of_any_number)
+    add = replay.add if lanes else to_only_lane(replay)
+    return Programs(replay, jax.jit(add), jax.jit(replay.sample, static_argnums=2), of_any_number)
 
 
 @functools.cache
-def programs(capacity, stack, nstep):
-    return compiled(MAKE(capacity=capacity, stack=stack, nstep=nstep))
+def programs(capacity, stack, nstep, lanes=None):
+    return compiled(MAKE(capacity=capacity, stack=stack, nstep=nstep, lanes=lanes or 1), lanes)
 
 
 @pytest.mark.parametrize(("capacity", "stack", "nstep"), SIZES)
@@ -144,6 +158,124 @@ def test_sampling_is_uniform_over_transitions():
     assert abs(repeats - 1 / len(expected)) < 0.03  # draws are independent of each other
 
 
+def streams_of(scenes):
+    """For each lane as many entries as `scenes` says, episodes of its own, numbered from 100 times the lane."""
+
+    def renumbered(lane, entries):
+        return [each._replace(scene=each.scene + np.array([100 * lane, 0], np.float32)) for each in entries]
+
+    return [renumbered(lane, episodes(50 + lane, count)[:count]) for lane, count in enumerate(scenes)]
+
+
+def oracles(streams, size, stack, nstep):
+    """Of each lane, and of all together."""
+    each = [oracle(entries, size, stack, nstep) for entries in streams]
+    return each, functools.reduce(lambda all_of, one: all_of | one, each)
+
+
+# Shares of 5 slots, of which one is left over, and of 7 of which two are; more than all that is stored.
+@pytest.mark.parametrize(("capacity", "stack", "nstep", "lanes"), [(11, 2, 2, 2), (23, 3, 3, 3), (200, 3, 3, 3)])
+def test_lanes_fill_at_their_own_pace_and_are_sampled_as_one(capacity, stack, nstep, lanes):
+    replay, add, sample, fill = programs(capacity, stack, nstep, lanes)
+    every = [2, 1, 3][:lanes]  # lane i keeps one entry in every[i]
+    streams, ring, stored = streams_of([75] * lanes), jax.jit(replay.init)(), []
+    for t in range(70):
+        keep = np.array([t % pace == 0 for pace in every])
+        ring = add(ring, stacked([stream[t // pace] for stream, pace in zip(streams, every, strict=True)]), keep)
+        stored = [stream[: t // pace + 1] for stream, pace in zip(streams, every, strict=True)]
+        expected = oracles(stored, capacity // lanes, stack, nstep)[1]
+        assert replay.ready(ring) == len(expected)
+        if expected and (t % 5 == 0 or t < 8):
+            check_samples(sample(ring, jax.random.key(t), DRAWS), expected)
+    jax.tree.map(np.testing.assert_array_equal, ring, fill(*stored))
+
+
+def test_a_lane_among_others_holds_what_it_would_alone():
+    streams = streams_of([60, 31, 47])
+    ring = programs(60, 3, 3, 3).fill(*streams)
+    for lane, entries in enumerate(streams):
+        alone = programs(20, 3, 3).fill(entries)
+        jax.tree.map(lambda all_of, one, lane=lane: np.testing.assert_array_equal(all_of[lane], one[0]), ring, alone)
+
+
+def test_sampling_is_uniform_over_the_transitions_of_all_lanes():
+    streams = streams_of([100, 9, 20])
+    each, expected = oracles(streams, 20, 3, 3)
+    assert len({len(one) for one in each}) == 3, "lanes alike would not tell"
+    _, _, sample, fill = programs(60, 3, 3, 3)
+    _, starts = table(sample(fill(*streams), jax.random.key(3), DRAWS))
+    counts, mean = np.array([starts.count(start) for start in expected]), DRAWS / len(expected)
+    freedom = len(expected) - 1
+    assert abs(((counts - mean) ** 2 / mean).sum() - freedom) < 4 * np.sqrt(2 * freedom)
+
+
+def test_a_lane_without_transitions_is_never_sampled():
+    _, _, sample, fill = programs(60, 3, 3, 3)
+    for scenes in ([1, 30, 30], [30, 1, 30], [30, 30, 1], [1, 1, 30]):
+        streams = streams_of(scenes)
+        check_samples(sample(fill(*streams), jax.random.key(0), DRAWS), oracles(streams, 20, 3, 3)[1])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0.3), (0.5, 1), (0.2, 0.4)])
+def test_span_is_a_share_of_each_lane(low, high):
+    _, _, sample, fill = programs(60, 3, 3, 3)
+    streams = streams_of([130, 9, 20])
+    # Numbers of episodes and times rise within a lane, so sorting orders each by age.
+    ordered = [sorted(one) for one in oracles(streams, 20, 3, 3)[0]]
+    inside = [start for each in ordered for start in each[int(low * len(each)) : int(high * len(each))]]
+    _, starts = table(sample(fill(*streams), jax.random.key(0), DRAWS, (low, high)))
+    assert sorted(set(starts)) == inside
+    counts = np.array([starts.count(start) for start in inside])
+    assert np.abs(counts / (DRAWS / len(inside)) - 1).max() < 0.5
+
+
+def test_narrow_span_gives_a_transition_of_each_young_lane():
+    _, _, sample, fill = programs(60, 3, 3, 3)
+    streams = streams_of([3, 1, 3])
+    assert set(table(sample(fill(*streams), jax.random.key(0), DRAWS, (0.0, 0.3)))[1]) == {(0, 0), (200, 0)}
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3])
+def test_a_shorter_horizon_samples_as_a_replay_made_with_it(horizon):
+    own, other = programs(20, 3, 3), programs(20, 3, horizon)
+    ring, expected = own.fill(episodes(11, 120)), oracle(episodes(11, 120), 20, 3, horizon)
+    short = functools.partial(own.replay.sample, batch=DRAWS, horizon=horizon)
+    with_it = other.sample(ring, jax.random.key(2), DRAWS)
+    check_samples(with_it, expected)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), short(ring, jax.random.key(2)), with_it)
+    traced = own.sample(ring, jax.random.key(2), DRAWS, (0.0, 1.0), jnp.int32(horizon))  # not static: one program
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), traced, with_it)
+
+
+def test_horizon_is_the_same_in_all_lanes():
+    _, _, sample, fill = programs(60, 3, 3, 3)
+    streams = streams_of([60, 31, 47])
+    batch = sample(fill(*streams), jax.random.key(0), DRAWS, (0.0, 1.0), 2)
+    check_samples(batch, oracles(streams, 20, 3, 2)[1])
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_adding_copies_nothing_that_grows_with_the_capacity(lanes):
+    def memory(capacity):
+        replay = make_replay(
+            {"frame": jax.ShapeDtypeStruct((4, 4), jnp.uint8), "age": jax.ShapeDtypeStruct((), jnp.int32)},
+            lambda scene: scene["frame"],
+            2,
+            **FITTING | dict(capacity=capacity, lanes=lanes),
+        )
+        rings = jax.eval_shape(jax.vmap(lambda _: replay.init()), jnp.arange(2))
+        each = Entry(rings.scene, rings.action, rings.reward, rings.terminal, rings.age)
+        arriving = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, lanes, *leaf.shape[3:]), leaf.dtype), each)
+        keep = jax.ShapeDtypeStruct((2, lanes), bool)
+        program = jax.jit(jax.vmap(replay.add), donate_argnums=0).lower(rings, arriving, keep).compile()
+        found: Any = program.memory_analysis()
+        assert found.alias_size_in_bytes >= 2 * replay.nbytes, "the ring is not written in place"
+        return found.temp_size_in_bytes
+
+    small, large = memory(1_200), memory(120_000)
+    assert abs(large - small) < 1_000
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 0.3), (0.5, 1), (0.2, 0.4)])
 def test_span_is_a_share_by_age(low, high):
     _, _, sample, fill = programs(20, 3, 3)
@@ -176,12 +308,10 @@ def test_seeds_under_vmap_have_cursors_of_their_own():
     every = [1, 2, 3]  # lane i keeps one in (i + 1)
     solo = [fill(stream[: 60 // each]) for stream, each in zip(streams, every, strict=True)]
     rings = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), jax.jit(replay.init)())
-    add = jax.jit(jax.vmap(replay.add))
+    add = jax.jit(jax.vmap(to_only_lane(replay)))
     for t in range(60):
         entries = [stream[t // each] for stream, each in zip(streams, every, strict=True)]
-        rings = add(
-            rings, jax.tree.map(lambda *leaves: np.stack(leaves), *entries), np.array([t % each == 0 for each in every])
-        )
+        rings = add(rings, stacked(entries), np.array([t % each == 0 for each in every]))
     jax.tree.map(lambda lanes, *alone: np.testing.assert_array_equal(lanes, np.stack(alone)), rings, *solo)
     keys = jax.random.split(jax.random.key(0), 3)
     batches = jax.jit(jax.vmap(functools.partial(replay.sample, batch=DRAWS)))(rings, keys)
@@ -213,8 +343,9 @@ def test_a_scene_of_many_arrays_samples_as_its_stored_frames():
 
 
 def test_nbytes_is_what_a_ring_allocates():
-    for scene in (SCENE, {"a": jax.ShapeDtypeStruct((3, 5), jnp.uint8), "b": jax.ShapeDtypeStruct((), jnp.int32)}):
-        replay = make_replay(scene, lambda s: s, 4, capacity=33, stack=3, nstep=3, discount=GAMMA)
+    several = {"a": jax.ShapeDtypeStruct((3, 5), jnp.uint8), "b": jax.ShapeDtypeStruct((), jnp.int32)}
+    for scene, lanes in itertools.product((SCENE, several), (1, 4)):
+        replay = make_replay(scene, lambda s: s, 4, capacity=33, stack=3, nstep=3, discount=GAMMA, lanes=lanes)
         assert replay.nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(replay.init()))
 
 
@@ -222,7 +353,7 @@ def test_pixels_are_stored_once():
     frame = jax.ShapeDtypeStruct((84, 84, 3), jnp.uint8)
     replay = make_replay(frame, lambda s: s, 6, capacity=100_000, stack=3, nstep=3, discount=0.99)
     ring = jax.eval_shape(replay.init)
-    assert ring.scene.shape == (100_000, 84, 84, 3) and ring.scene.dtype == jnp.uint8
+    assert ring.scene.shape == (1, 100_000, 84, 84, 3) and ring.scene.dtype == jnp.uint8
     assert 84 * 84 * 3 * 100_000 < replay.nbytes <= 2.2e9
 
 
@@ -233,10 +364,16 @@ def test_pixels_are_stored_once():
         (dict(nstep=0), "replay.nstep must be at least 1, got 0"),
         (dict(discount=1.01), r"replay.discount must lie in \[0, 1\], got 1.01"),
         (dict(discount=-0.1), r"replay.discount must lie in \[0, 1\], got -0.1"),
-        (dict(capacity=5), "replay.capacity=5 cannot hold one transition of 3 frames and 2 steps"),
+        (dict(capacity=5), "replay.capacity=5 cannot hold one transition of 3 frames and 2 steps$"),
+        (dict(lanes=0), "env.num_envs must be at least 1, got 0"),
+        (
+            dict(capacity=17, lanes=3),
+            "replay.capacity=17 cannot hold one transition of 3 frames and 2 steps in each of 3 lanes",
+        ),
     ],
 )
 def test_bad_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         MAKE(**{**FITTING, **change})
     MAKE(**FITTING)
+    MAKE(**FITTING | dict(capacity=18, lanes=3))

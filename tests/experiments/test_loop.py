@@ -7,17 +7,12 @@ import tiny
 
 import ne_jax
 from agents.types import Step
-from experiments.loop import Schedule, train
+from experiments.steps import Schedule
 
 
 def trained(how="map", seeds=(3, 5), until=None):
     built = tiny.experiment(seeds, how)
-    run = train(built.steps, built.schedule, built.pool, built.keys, tiny.fresh(built), tiny.quiet, until)
-    return built, run
-
-
-def lane(tree, i):
-    return jax.tree.map(lambda leaf: leaf[i], tree)
+    return built, tiny.train(built, until=until)
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +26,14 @@ def test_a_lane_is_the_seed_alone(how):
     built, together = trained(how, until=16)
     assert built.schedule.updates(16) > 8, "no topology round would be compared"
     _, alone = trained(how, seeds=(5,), until=16)
-    one, other = lane(together.learner.agent, 1), lane(alone.learner.agent, 0)
+    one, other = tiny.lane(together.learner.agent, 1), tiny.lane(alone.learner.agent, 0)
     for name in ("actor", "critic", "encoder"):
         tiny.equal(getattr(one, name).params, getattr(other, name).params, exact=False)
     for name in ("actor", "critic"):
         masks, others = (ne_jax.masks(getattr(agent, name).opt_state) for agent in (one, other))
         assert masks
         tiny.equal(masks, others)
-    tiny.equal(lane(together.memory.ring.scene, 1), lane(alone.memory.ring.scene, 0))
-
-
-def primitives(jaxpr, inside_cond=False):
-    """(name, lies inside a cond) of every primitive, through all nested programs."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name, inside_cond
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from primitives(inner, inside_cond or equation.primitive.name == "cond")
+    tiny.equal(tiny.lane(together.memory.ring.scene, 1), tiny.lane(alone.memory.ring.scene, 0))
 
 
 @pytest.mark.parametrize("how", ["map", "vmap"])
@@ -56,10 +41,9 @@ def test_the_topology_round_stays_a_branch(how):
     built = tiny.experiment(how=how)
     learner, memory = jax.eval_shape(built.steps.init, built.keys, built.pool.reset())
     step = Step(9, 4)
-    found = list(primitives(jax.make_jaxpr(built.steps.learn)(learner, memory, built.keys, step).jaxpr))
-    assert ("cond", False) in found
-    assert ("sort", True) in found
-    assert ("sort", False) not in found
+    found = list(tiny.primitives(jax.make_jaxpr(built.steps.learn)(learner, memory, built.keys, step).jaxpr))
+    assert ("cond", 0) in found
+    assert {depth for name, depth in found if name == "sort"} == {1}
 
 
 def test_every_program_is_traced_once(mapped):
@@ -74,12 +58,12 @@ def test_what_the_actor_sees_is_what_replay_gives(mapped):
     seen = []
 
     def pause(run):
-        seen.append((int(run.memory.ring.slots[0]) - 1, np.asarray(run.memory.obs[0])))
+        seen.append((int(run.memory.ring.slots[0, 0]) - 1, np.asarray(run.memory.obs[0, 0])))
         return run
 
-    run = train(built.steps, built.schedule, built.pool, built.keys, tiny.fresh(built), pause)
+    run = tiny.train(built, pause=pause)
     slots = dict(seen)
-    ring = lane(run.memory.ring, 0)
+    ring = tiny.lane(run.memory.ring, 0)
     batch = built.replay.sample(ring, jax.random.key(0), 64)
     compared = 0
     for obs in np.asarray(batch.obs):
@@ -90,10 +74,10 @@ def test_what_the_actor_sees_is_what_replay_gives(mapped):
 def test_returns_are_counted_by_episode(mapped):
     _, run = mapped
     for i in range(2):
-        ring = lane(run.memory.ring, i)
+        ring = tiny.lane(run.memory.ring, i)
         assert int(run.memory.returns.count[i]) >= 40 // tiny.EPISODE - 1
-        assert float(run.memory.returns.total[i]) + float(run.memory.episode_return[i]) > 0
-        assert int(ring.slots) == 41 + int(run.memory.returns.count[i])  # one slot more for each reset
+        assert float(run.memory.returns.total[i]) + float(run.memory.episode_return[i, 0]) > 0
+        assert int(ring.slots[0]) == 41 + int(run.memory.returns.count[i])  # one slot more for each reset
 
 
 def test_off_mask_is_zero_for_parameters_targets_and_moments():
@@ -110,14 +94,21 @@ def test_off_mask_is_zero_for_parameters_targets_and_moments():
         checked.append(float(ne_jax.density(ne_jax.masks(agent.actor.opt_state))["all"]))
         return run
 
-    train(built.steps, built.schedule, built.pool, built.keys, tiny.fresh(built), pause)
+    tiny.train(built, pause=pause)
     assert checked[0] < 0.25 < 0.7 < checked[-1]
 
 
-@pytest.mark.parametrize(("first", "every"), [(0, 1), (5, 1), (5, 3), (1, 2)])
-def test_updates_are_those_that_were_due(first, every):
-    schedule, made = Schedule(50, first, every), 0
+@pytest.mark.parametrize(("first", "every", "each"), [(0, 1, 1), (5, 1, 1), (5, 3, 1), (1, 2, 1), (5, 1, 3), (4, 3, 2)])
+def test_updates_are_those_that_were_due(first, every, each):
+    schedule, made = Schedule(50, first, every, each), 0
     for step in range(50):
         assert schedule.updates(step) == made
-        made += schedule.due(step)
+        made += schedule.due(step) * each
     assert schedule.updates(50) == made
+    counted = jax.vmap(schedule.updates)(np.arange(51, dtype=np.int32))  # the device counts alike
+    assert counted.dtype == np.int32
+    assert counted.tolist() == [schedule.updates(step) for step in range(51)]
+
+
+def test_environments_side_by_side_count_as_steps_of_the_agent():
+    assert Schedule(50, 5, num_envs=3).at(7) == (21, 2)

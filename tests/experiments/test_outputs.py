@@ -9,24 +9,26 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import mediapy
 import numpy as np
 import pytest
 
-from configs.dmc_pixels import get_config
+from configs import dmc_pixels, gymnax_pixels, gymnax_states, mujoco_states
 from experiments.checkpoint import load_model
+from experiments.checks import validate
 from experiments.optimisers import density_schedule
 from experiments.results import Folder
 from experiments.run import run
-from experiments.setup import make_schedule
+from experiments.setup import make_schedule, setup
 from experiments.writers import read_metrics
 from ne_jax import counts_at
 
 ROOT = Path(__file__).parents[2]
 
 
-def smoke(folder, **settings):
-    config = get_config("smoke")
+def smoke(folder, module=dmc_pixels, **settings):
+    config = module.get_config("smoke")
     config.results_dir = str(folder)
     config.update(settings)
     return config
@@ -110,40 +112,125 @@ def test_the_same_command_again_resumes_and_another_is_refused(done, capsys):
     assert (folder.seed(0) / "metrics.jsonl").read_text() == before
 
 
-BAD = {
-    "plasticity.initial_sparsity must lie in": dict(plasticity=dict(initial_sparsity=1.0)),
-    "plasticity.final_sparsity=0.9 lies above plasticity.initial_sparsity=0.8": dict(
-        plasticity=dict(final_sparsity=0.9)
-    ),
-    "plasticity.method must be one of none, static, ne": dict(plasticity=dict(method="nee")),
-    "plasticity.omega must lie in": dict(plasticity=dict(omega=1.0)),
-    "env.image_size=16 is too small .* at least 23": dict(env=dict(image_size=16)),
-    "replay.capacity=90000000 needs .* GB .* are free; set --config.replay.capacity=": dict(
-        replay=dict(capacity=90_000_000)
-    ),
-    "close names are cartpole_swingup": dict(env=dict(name="cartpole_swingupp")),
-    "seeds must be different": dict(seeds=(1, 1)),
-    "seed_frames=9000 must be .* less than total_frames": dict(seed_frames=9000),
-    "plasticity.every=250 leaves no round in a run of 250 updates": dict(plasticity=dict(every=250)),
-    "agent.name must be one of drq": dict(agent=dict(name="td3")),
-    "learns from pixels; set --config.env.pixels=True": dict(env=dict(pixels=False)),
-    "batch_size must be positive": dict(batch_size=0),
-    "replay.nstep must be at least 1": dict(replay=dict(nstep=0)),
-    "32-bit step counter": dict(total_frames=2**31),
+# Config, exp_id, networks with an agent's own names, frames at the log points, agent steps in the video
+OTHERS = {
+    gymnax_states: ("td3_ne_smoke_Pendulum-v1", {"target_actor"}, [0, 100, 200, 300, 400], 200),
+    gymnax_pixels: ("drq_ne_smoke_Pendulum-v1", {"encoder"}, [0, 200, 400, 600, 800], 100),
+    mujoco_states: ("td3_ne_smoke_Hopper-v5", {"target_actor"}, [0, 100, 200, 300, 400], None),
 }
 
 
-@pytest.mark.parametrize("sentence", BAD)
-def test_a_bad_setting_is_one_sentence_and_leaves_nothing(sentence, tmp_path, capsys):
-    assert run(smoke(tmp_path, **BAD[sentence])) == 2
+@pytest.mark.parametrize("module", OTHERS, ids=lambda module: module.__name__.removeprefix("configs."))
+def test_another_config_leaves_the_same_files_and_resumes(module, tmp_path, capsys):
+    name, own, frames, steps = OTHERS[module]
+    config = smoke(tmp_path, module)
+    assert run(config) == 0
+    folder, printed = Folder(config), capsys.readouterr().out
+    assert folder.root == tmp_path / name
+    assert json.loads(folder.config.read_text()) == json.loads(config.to_json())
+    assert folder.versions.exists() and any(folder.checkpoint.iterdir()) and folder.curves.stat().st_size > 10_000
+    for seed in config.seeds:
+        rows = read_metrics(folder.seed(seed) / "metrics.jsonl")
+        assert [row["frame"] for row in rows] == frames
+        assert all(np.isfinite(value) for value in rows[-1].values())
+        assert "eval/random_return" in rows[0] and "eval/return" in rows[-1] and "train/actor_loss" in rows[-1]
+        assert rows[0]["plasticity/density"] < 0.25 and rows[-1]["plasticity/density"] == pytest.approx(0.75, abs=0.01)
+        assert list((folder.seed(seed) / "tensorboard").glob("events*"))
+        model = load_model(folder.seed(seed) / "model")
+        assert set(model) == {"actor", "critic", "target_critic"} | own
+        assert model["actor"]["masks"] and model["critic"]["masks"]
+        if steps:
+            video = np.asarray(mediapy.read_video(folder.video(seed, config.total_frames)))
+            assert video.shape == (steps, 64, 64, 3)
+            assert np.abs(np.diff(video.astype(int), axis=0)).max(axis=(1, 2, 3)).mean() > 30, "stands still"
+    experiment = setup(config)
+    experiment.close()
+    ring = experiment.replay.init()
+    assert f"{sum(leaf.nbytes for leaf in jax.tree.leaves(ring)):,} bytes per seed" in printed
+
+    before = (folder.seed(0) / "metrics.jsonl").read_text()
+    assert run(config) == 0
+    assert f"resuming at frame {frames[-1]} of {frames[-1]}" in capsys.readouterr().out
+    assert (folder.seed(0) / "metrics.jsonl").read_text() == before
+
+
+BAD = [
+    (dmc_pixels, dict(plasticity=dict(initial_sparsity=1.0)), "plasticity.initial_sparsity must lie in"),
+    (
+        dmc_pixels,
+        dict(plasticity=dict(final_sparsity=0.9)),
+        "plasticity.final_sparsity=0.9 lies above plasticity.initial_sparsity=0.8",
+    ),
+    (dmc_pixels, dict(plasticity=dict(method="nee")), "plasticity.method must be one of none, static, ne"),
+    (dmc_pixels, dict(plasticity=dict(omega=1.0)), "plasticity.omega must lie in"),
+    (dmc_pixels, dict(env=dict(image_size=16)), "env.image_size=16 is too small .* at least 23"),
+    (
+        dmc_pixels,
+        dict(replay=dict(capacity=90_000_000)),
+        "replay.capacity=90000000 needs .* GB .* are free; set --config.replay.capacity=",
+    ),
+    (dmc_pixels, dict(env=dict(name="cartpole_swingupp")), "close names are cartpole_swingup"),
+    (dmc_pixels, dict(seeds=(1, 1)), "seeds must be different"),
+    (dmc_pixels, dict(seed_frames=9000), "seed_frames=9000 must be .* less than total_frames"),
+    (dmc_pixels, dict(plasticity=dict(every=250)), "plasticity.every=250 leaves no round in a run of 250 updates"),
+    (dmc_pixels, dict(agent=dict(name="sac")), "agent.name must be one of drq, td3, got 'sac'"),
+    (dmc_pixels, dict(env=dict(pixels=False)), "learns from pixels; set --config.env.pixels=True"),
+    (dmc_pixels, dict(batch_size=0), "batch_size must be positive"),
+    (dmc_pixels, dict(replay=dict(nstep=0)), "replay.nstep must be at least 1"),
+    (dmc_pixels, dict(total_frames=2**33), "8589934592 makes 1073741824 agent steps .* 32-bit step counter"),
+    (dmc_pixels, dict(env=dict(num_envs=0)), "env.num_envs must be positive, got 0"),
+    (dmc_pixels, dict(agent=dict(name="td3"), plasticity=dict(every=21)), "plasticity.every=21 must be a multiple"),
+    (gymnax_pixels, dict(env=dict(image_size=8)), "env.image_size=8 is too small .* at least"),
+    (gymnax_pixels, dict(env=dict(name="CartPole-v1")), "env.name='CartPole-v1' has discrete actions"),
+    (gymnax_states, dict(env=dict(name="CartPole-v1")), "env.name='CartPole-v1' has discrete actions"),
+    (gymnax_states, dict(env=dict(name="Pendulun-v1")), "close names are Pendulum-v1"),
+    (gymnax_states, dict(env=dict(kind="gymnx")), "env.kind must be one of dmc, gymnasium, gymnax, got 'gymnx'"),
+    (gymnax_states, dict(env=dict(num_envs=0)), "env.num_envs must be positive, got 0"),
+    (gymnax_states, dict(env=dict(pixels=True)), "take a config that ends in _pixels.py"),
+    (gymnax_states, dict(agent=dict(name="drq")), "agent.name=drq learns from pixels"),
+    (gymnax_states, dict(agent=dict(policy_delay=0)), "agent.policy_delay must be positive, got 0"),
+    (gymnax_states, dict(plasticity=dict(every=21)), "plasticity.every=21 must be a multiple of agent.policy_delay=2"),
+    (gymnax_states, dict(updates_per_step=0.7), "updates_per_step must be a whole number, or .* such as 0.5, got 0.7"),
+    (gymnax_states, dict(updates_per_step=0.0), "updates_per_step must be a whole number, .* got 0"),
+    (gymnax_states, dict(replay=dict(store="scenes")), "replay.store must be scene or frame, got 'scenes'"),
+    (gymnax_states, dict(replay=dict(nstep_from=-1)), "replay.nstep_from must not be negative, got -1"),
+    (gymnax_states, dict(total_frames=2**30), "total_frames=1073741824 makes .* 32-bit step counter"),
+    (gymnax_states, dict(total_frames=2**29, updates_per_step=4.0), "2147483648 updates, .* 32-bit step counter"),
+    (gymnax_states, dict(total_frames=2**31, env=dict(num_envs=8)), "2147483648 agent steps .* 32-bit step counter"),
+    (mujoco_states, dict(env=dict(name="CartPole-v1")), "env.name='CartPole-v1' has discrete actions"),
+    (mujoco_states, dict(env=dict(name="Hoper-v5")), "close names are Hopper-v5"),
+    (mujoco_states, dict(replay=dict(capacity=2, nstep=1)), "replay.capacity=2 cannot hold one transition"),
+]
+
+
+@pytest.mark.parametrize(("module", "settings", "sentence"), BAD)
+def test_a_bad_setting_is_one_sentence_and_leaves_nothing(module, settings, sentence, tmp_path, capsys):
+    assert run(smoke(tmp_path, module, **settings)) == 2
     error = capsys.readouterr().err
     assert re.search(sentence, error), error
     assert error.count("\n") == 1 and error.startswith("error: ")
     assert not any(tmp_path.iterdir())
 
 
-def command(*arguments):
-    line = [sys.executable, "-m", "experiments.run", "--config=configs/dmc_pixels.py:smoke", *arguments]
+def test_without_gymnasium_the_sentence_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    assert run(smoke(tmp_path, mujoco_states)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert "pip install" in error and "gymnasium[mujoco]" in error
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_longest_run_is_accepted(tmp_path):
+    for settings in (dict(total_frames=2**30 - 1), dict(total_frames=2**31 - 8, env=dict(num_envs=8))):
+        config = smoke(tmp_path, gymnax_states, **settings)
+        validate(config)
+        schedule = make_schedule(config)
+        assert max(schedule.total * schedule.num_envs, schedule.updates(schedule.total), 2 * schedule.total) < 2**31
+
+
+def command(*arguments, config="dmc_pixels.py:smoke"):
+    line = [sys.executable, "-m", "experiments.run", f"--config=configs/{config}", *arguments]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
 
 
@@ -160,6 +247,14 @@ def test_a_bad_command_line_is_one_sentence(argument, sentence):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.startswith(sentence) and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize("file", ["gymnax_states", "mujoco_states"])
+def test_an_unknown_variant_is_one_sentence(file):
+    process = command(config=f"{file}.py:smok")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.startswith(f"error: configs/{file}.py has no variant 'smok'; take ") and err.count("\n") == 1, err
 
 
 def test_ctrl_c_saves_and_exits_130_and_the_run_goes_on(tmp_path):

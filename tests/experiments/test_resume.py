@@ -8,11 +8,7 @@ import pytest
 import tiny
 
 from experiments.checkpoint import Checkpoints, load_model, save_model
-from experiments.loop import Run, train
-
-
-def go(built, run, until):
-    return train(built.steps, built.schedule, built.pool, built.keys, run, tiny.quiet, until)
+from experiments.loop import Run
 
 
 def restored(folder):
@@ -32,10 +28,10 @@ def saved(tmp_path_factory):
     built, checkpoints = tiny.experiment(), Checkpoints(folder)
     run = tiny.fresh(built)
     for step in (12, 23):
-        run = go(built, run, step)
+        run = tiny.train(built, run, until=step)
         checkpoints.save(run, built.pool.snapshot())
     checkpoints.close()
-    return folder, go(built, run, None)
+    return folder, tiny.train(built, run)
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(saved):
@@ -45,10 +41,10 @@ def test_resumed_equals_uninterrupted_bit_for_bit(saved):
     run, envs, failures = found
     assert run.step == 23 and failures == []
     built.pool.restore(envs)
-    run = go(built, run, 25)
+    run = tiny.train(built, run, until=25)
     names = ("act", "learn", "remember")
     traced = [getattr(built.steps, name)._cache_size() for name in names]
-    end = go(built, run, None)
+    end = tiny.train(built, run)
     assert end.step == uninterrupted.step == 40
     tiny.equal(end.learner, uninterrupted.learner)
     tiny.equal(end.memory, uninterrupted.memory)

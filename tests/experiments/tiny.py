@@ -5,14 +5,18 @@ from functools import cache, partial
 import jax
 import numpy as np
 
+from agents.actor_critic import Vision
 from agents.drq import DrQConfig, make_drq
 from agents.replay import make_replay
 from configs.dmc_pixels import get_config
 from envs.pool import HostPool
 from envs.types import ArraySpec, EnvSpec, TimeStep
-from experiments.loop import Run, Schedule, make_steps
+from experiments.evaluate import host_evaluator
+from experiments.loop import Run, train_on_host
 from experiments.optimisers import make_optimisers
-from experiments.setup import Experiment, measure_plasticity
+from experiments.setup import Experiment
+from experiments.steps import Schedule, make_steps
+from experiments.topology import measure_plasticity
 
 SIZE, EPISODE = 16, 9
 
@@ -58,8 +62,15 @@ def _same(scene):
 
 def experiment(seeds=(3, 5), how="map", total=40, method="ne"):
     """An experiment on `Blob` whose topology changes every four updates; its programs are compiled once per process."""
-    pools = (HostPool(Blob, [(seed, stream) for seed in seeds], "serial") for stream in (0, 1))
-    return Experiment(*programs(seeds, how, total, method), *pools)
+    pool, eval_pool = (HostPool(Blob, [(seed, stream) for seed in seeds], "serial") for stream in (0, 1))
+    parts = programs(seeds, how, total, method)
+    config, *_, schedule, steps, keys = parts
+    evaluator = host_evaluator(eval_pool, steps, seeds, config.eval.episodes)
+
+    def train(run, pause, next_due, until=None):
+        return train_on_host(steps, schedule, pool, keys, run, pause, until)
+
+    return Experiment(*parts, pool, evaluator, train)
 
 
 @cache
@@ -68,13 +79,14 @@ def programs(seeds, how, total, method):
     config.update(seeds=seeds, batch_size=8, total_frames=2 * total, log_every=16, checkpoint_every=32)
     config.update(env=dict(name="blob", image_size=SIZE), plasticity=dict(method=method, every=4))
     config.update(eval=dict(every=32, episodes=2), video=dict(every=40, size=2 * SIZE))
-    schedule = Schedule(total=total, first_update=5, update_every=1)
+    schedule = Schedule(total=total, first_update=5)
     optimisers = make_optimisers(config, schedule.updates(total))
-    settings = DrQConfig(channels=4, strides=(2, 1), projection=8, hidden=(16, 16), random_steps=4, im2col=True)
-    agent = make_drq(settings, (SIZE, SIZE, 9), 1, optimisers)
+    settings = DrQConfig(hidden=(16, 16), random_steps=4)
+    vision = Vision(channels=4, strides=(2, 1), projection=8, im2col=True)
+    agent = make_drq(settings, vision, (SIZE, SIZE, 9), 1, optimisers)
     spec = Blob().spec
     replay = make_replay(spec.scene, _same, 1, capacity=30, stack=3, nstep=2, discount=0.9)
-    steps = make_steps(agent, replay, spec, batch_size=8, frames=3, how=how, measure=measure_plasticity)
+    steps = make_steps(agent, replay, spec, schedule, batch_size=8, frames=3, how=how, measure=measure_plasticity)
     keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
     return config, spec, agent, replay, schedule, steps, keys
 
@@ -84,12 +96,32 @@ def fresh(built):
     return Run(0, *built.steps.init(built.keys, built.pool.reset()))
 
 
+def train(built, run=None, pause=None, until=None):
+    """Train from `run`, by default from the start, with nothing due in between unless `pause` is given."""
+    return built.train(run or fresh(built), pause or quiet, lambda step: built.schedule.total, until)
+
+
 def quiet(run):
     """A pause in which nothing is due."""
     return run
+
+
+def lane(tree, i):
+    """What one seed has."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)
 
 
 def equal(a, b, exact=True):
     """Assert that two pytrees are equal, bit for bit or to float tolerance."""
     compare = np.testing.assert_array_equal if exact else partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-5)
     jax.tree.map(lambda x, y: compare(np.asarray(x), np.asarray(y)), a, b)
+
+
+def primitives(jaxpr, conds=0):
+    """(name, conds around it) of every primitive, through all nested programs."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name, conds
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from primitives(inner, conds + (equation.primitive.name == "cond"))
