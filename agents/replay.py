@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 from agents.types import Transition
 
@@ -137,8 +137,7 @@ def make_replay(
         """The stack that ends at `slot`; before the reset, the episode's first scene stands in."""
         back = jnp.minimum(jnp.arange(stack - 1, -1, -1), ring.age[lane, slot % size])
         scenes = jax.tree.map(lambda leaf: leaf[lane, (slot - back) % size], ring.scene)
-        frames = jax.vmap(observe)(scenes)
-        return jnp.concatenate(list(frames), axis=-1)
+        return side_by_side(jax.vmap(observe)(scenes))
 
     def transition(ring: Ring, lane: Int[Array, ""], slot: Int[Array, ""], horizon: Int[Array, ""]) -> Transition:
         later = slot + steps
@@ -177,6 +176,11 @@ def make_replay(
         return jax.vmap(transition, in_axes=(None, 0, 0, None))(ring, lane, slot, jnp.asarray(horizon))
 
     return Replay(init, jax.vmap(add_to_lane), sample, lambda ring: lane_ready(ring).sum(), nbytes(shapes))
+
+
+def side_by_side(frames: Shaped[Array, "stack *frame"]) -> Obs:
+    """What an agent sees of a stack of observations: all in the last axis, oldest first."""
+    return jnp.concatenate(list(frames), axis=-1)
 
 
 def nbytes(tree: PyTree) -> int:

@@ -17,7 +17,7 @@ class Step(NamedTuple):
     """Time, the same for every seed: passed in and never stored per seed, so that branches on it stay branches."""
 
     env: Int[Array, ""] | int
-    """Agent steps taken in each environment; one is `action_repeat` frames."""
+    """Agent steps taken, in all environments of a seed together; one is `action_repeat` frames."""
     update: Int[Array, ""] | int
     """Updates made."""
 

@@ -74,8 +74,8 @@ def drq() -> ConfigDict:
     return agent
 
 
-def td3() -> ConfigDict:
-    """TD3's published settings for MuJoCo, from states; `vision` adds what pixels need."""
+def td3(pixels: bool = False) -> ConfigDict:
+    """TD3's published settings for MuJoCo; from pixels with DrQ-v2's encoder."""
     agent = ConfigDict()
     agent.name = "td3"
     agent.learning_rate = 3e-4
@@ -88,6 +88,8 @@ def td3() -> ConfigDict:
     agent.exploration_std = 0.1
     agent.random_steps = 25_000  # agent steps of uniformly random actions
     agent.ema = 0.0  # decay of averaged weights for evaluation, per update of the actor ("elastic"); 0 for none
+    if pixels:
+        agent.update(vision())
     return agent
 
 

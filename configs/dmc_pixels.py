@@ -58,7 +58,7 @@ def quick() -> dict:
             random_steps=250,
             shift_pad=2,
         ),
-        replay=dict(capacity=10_000),
+        replay=dict(capacity=10_000, reward_scale=0.125),  # an agent step sums eight rewards of at most 1
         plasticity=dict(every=100),
         eval=dict(every=6_000, episodes=4),
         video=dict(every=30_000, size=192),

@@ -1,29 +1,32 @@
 """DrQ-v2 with Neuroplastic Expansion on Gymnax tasks, from pixels that are drawn on the device.
 
 Environment, renderer, replay, updates and rounds of growth are one program; any number of seeds and environments per
-seed train side by side. Variants: `:quick` learns something within minutes on two CPU cores, `:smoke` only touches
-everything once. configs/common.py says what the other keys mean.
+seed train side by side. Variants: `:td3` has TD3 with the same encoder, `:quick` learns something within minutes on two
+CPU cores, `:smoke` only touches everything once. configs/common.py says what the other keys mean.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base, drq, with_variant
+from configs.common import base, drq, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The settings of a variant: the full job, `quick` or `smoke`."""
-    return with_variant(full(), "gymnax_pixels", variant, {"quick": quick, "smoke": smoke})
+    """The settings of a variant: the full job, `td3`, `quick` or `smoke`."""
+    if variant == "td3":
+        return full("td3_ne", td3(pixels=True))
+    return with_variant(full("drq_ne", drq()), "gymnax_pixels", variant, {"td3": dict, "quick": quick, "smoke": smoke})
 
 
-def full() -> ConfigDict:
-    """DrQ-v2 at its usual size, with schedules for tasks that are learned within 200,000 frames."""
-    config = base("drq_ne")
+def full(exp_id: str, agent: ConfigDict) -> ConfigDict:
+    """The agent at its usual size, and a budget for tasks that are learned within 200,000 frames."""
+    config = base(exp_id)
     config.total_frames = 200_000
     config.updates_per_step = 0.5
-    config.agent = drq()
-    config.agent.std_steps = 50_000
+    config.agent = agent
+    if "std_steps" in agent:
+        agent.std_steps = 50_000
     config.replay.nstep = 3
-    config.replay.reward_scale = 0.1  # for Pendulum, whose rewards go down to -16; the other tasks' are about 1
+    config.replay.reward_scale = 0.1  # for Pendulum, whose rewards go down to -16; set 1 for the other tasks
 
     env = config.env = ConfigDict()
     env.kind = "gymnax"

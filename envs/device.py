@@ -46,7 +46,7 @@ class DevicePool:
         return self.state
 
     def restore(self, snapshot: EnvState) -> None:
-        """Take every lane back to where a snapshot found it."""
+        """Take every lane back to where a snapshot found it; nothing is drawn."""
         self.state = snapshot
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Key, UInt8
 
-from envs.render.gymnax_scenes import SCENES, Scene
+from envs.render.gymnax_scenes import SCENES
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, EnvState, Obs, TimeStep
 from envs.types import Scene as AnyScene
 
@@ -47,7 +47,7 @@ def make_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat:
     """
     check_gymnax(name, pixels=pixels, image_size=image_size, action_repeat=action_repeat)
     env, params = _load(name)
-    scene = SCENES.get(name, _no_scene(name))
+    scene = SCENES[name]
     once = _control_step(name, pixels)
 
     def picture(state: EnvState) -> Float32[Array, " floats"]:
@@ -76,28 +76,26 @@ def make_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat:
 
 
 def check_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat: int = 1) -> None:
-    """Raises what `make_gymnax` would raise for these settings; imports gymnax only for a task without a picture."""
+    """Raises what `make_gymnax` would raise for these settings; imports gymnax only to refuse a task."""
     if not isinstance(pixels, bool):
         raise ValueError(f"env.pixels must be True or False, not {pixels!r}.")
     for key, value in {"image_size": image_size, "action_repeat": action_repeat}.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
             raise ValueError(f"env.{key} must be a positive integer, such as 84 or 2, not {value!r}.")
-    if name in SCENES:
-        return
-    _check_without_scene(name)
-    if pixels:
-        raise ValueError(f"env.name={name!r} has no picture; set env.pixels=False, or choose from {_listed()}.")
+    if name not in SCENES:
+        raise ValueError(_why_not(name))
 
 
-def _check_without_scene(name: str) -> None:
+def _why_not(name: str) -> str:
     import gymnax
 
     if name not in gymnax.registered_envs:
         close = difflib.get_close_matches(str(name), SCENES, n=5, cutoff=0.4) or list(SCENES)
-        raise ValueError(f"env.name={name!r} is no task of gymnax; close names are {', '.join(close)}.")
+        return f"env.name={name!r} is no task of gymnax; close names are {', '.join(close)}."
     env, params = _load(name)
     if not isinstance(env.action_space(params), gymnax.environments.spaces.Box):
-        raise ValueError(f"env.name={name!r} has discrete actions, and the agents here continuous ones: {_listed()}.")
+        return f"env.name={name!r} has discrete actions, and the agents here continuous ones: {_listed()}."
+    return f"env.name={name!r} has no picture in envs/render/gymnax_scenes.py; choose from {_listed()}."
 
 
 def _listed() -> str:
@@ -184,12 +182,3 @@ def _repeat(once: Step, times: int) -> Step:
         return jax.lax.scan(again, once(state, action, keys[0]), keys[1:])[0]
 
     return step
-
-
-def _no_scene(name: str) -> Scene:
-    """Stands in where there is no picture, for environments that others registered with gymnax."""
-
-    def fail(*_: Any, **__: Any) -> Any:
-        raise ValueError(f"{name} has no picture; pictures exist of {_listed()}.")
-
-    return Scene(0, fail, fail)

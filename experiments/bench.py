@@ -5,7 +5,7 @@ update: one DrQ update of all seeds: vmap against map, kinds of convolution, wit
 replay: one batch from the ring, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch.
 frames: Gymnax environments on the device: step, draw, stack.
-train: the whole training chunk on the device, by number of seeds and of environments per seed.
+train_states, train_pixels: the whole training chunk on the device, by number of seeds and of environments per seed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from agents.actor_critic import Vision
-from agents.drq import DrQConfig, make_drq
 from agents.replay import Ring, make_replay, nbytes
 from agents.types import Step, Transition
 from configs import dmc_pixels, gymnax_pixels, gymnax_states
@@ -30,7 +28,9 @@ from envs import device_env, host_env
 from envs.device import arrive
 from envs.gymnax_env import task_names
 from envs.pool import HostPool
+from envs.types import EnvSpec
 from experiments.loop import Run
+from experiments.make_agent import make_agent
 from experiments.optimisers import make_optimisers
 from experiments.setup import setup
 from experiments.steps import over_seeds, stack_frames
@@ -63,14 +63,14 @@ def _steps_per_second(pool: HostPool, lanes: int, seconds: float) -> float:
 def bench_update(variant: str, seeds: int = 2) -> Iterator[Row]:
     """One update of all seeds, topology rounds apart: every combination of method, convolution and mapping."""
     size = dmc_pixels.get_config(variant).env.image_size
+    frame: Any = jax.ShapeDtypeStruct((size, size, 3), jnp.uint8)
+    spec = EnvSpec("frames", frame, lambda frame: frame, 2, 2, 500, True)
     for method in ("none", "ne"):
         for conv in ("im2col", "xla"):
             config = dmc_pixels.get_config(variant)
             config.plasticity.method = method
-            known = {key: value for key, value in config.agent.items() if key in DrQConfig._fields}
-            seen = {key: value for key, value in config.agent.items() if key in Vision._fields}
-            vision = Vision(**seen, im2col=conv == "im2col")
-            agent = make_drq(DrQConfig(**known), vision, (size, size, 9), 2, make_optimisers(config, 100_000))
+            config.agent.conv = conv
+            agent = make_agent(config, spec, make_optimisers(config, 100_000))
             keys = jax.random.split(jax.random.key(0), seeds)
             state = jax.jit(over_seeds(agent.init, "map"))(keys)
             batch = _batch(seeds, config.batch_size, size)
@@ -123,7 +123,7 @@ def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
             yield f"{task} {store}, batch {batch}", _ms(sample, ring, jax.random.key(0), batch), "ms"
 
 
-def bench_frames(envs: int = 256, steps: int = 40) -> Iterator[Row]:
+def bench_frames(envs: int = 64, steps: int = 160) -> Iterator[Row]:
     """Gymnax tasks at 84x84 with random actions: a step, a picture and a push on a stack of three."""
     for task in task_names():
         yield f"{task}, {envs} side by side", _frames_per_second(task, envs, steps), "frames/s"
@@ -150,14 +150,13 @@ def _frames_per_second(task: str, envs: int, steps: int) -> float:
     return 1e3 * envs * steps / _ms(jax.jit(many), state, obs, jax.random.key(1))
 
 
-def bench_train(seconds: float = 5.0) -> Iterator[Row]:
-    """Frames per second of the chunk, all seeds together, while it learns: states as configured, pixels as `:quick`."""
-    for name, make in (("states", gymnax_states.get_config), ("pixels", lambda: gymnax_pixels.get_config("quick"))):
-        for seeds, envs in ((1, 1), (4, 1), (8, 1), (16, 1), (64, 1), (1, 16)):
-            config = make()
-            config.seeds, config.env.num_envs = tuple(range(seeds)), envs
-            config.total_frames, config.replay.capacity = 10**8, 20_000
-            yield f"train {name}, {seeds} seeds x {envs} envs", _train_speed(config, seconds), "frames/s"
+def bench_train(make: Callable[[], Any], seconds: float = 5.0) -> Iterator[Row]:
+    """Frames per second of the chunk, all seeds together, while it learns."""
+    for seeds, envs in ((1, 1), (4, 1), (8, 1), (16, 1), (64, 1), (1, 16)):
+        config = make()
+        config.seeds, config.env.num_envs = tuple(range(seeds)), envs
+        config.total_frames, config.replay.capacity = 10**8, 20_000
+        yield f"train {config.exp_id}, {seeds} seeds x {envs} envs", _train_speed(config, seconds), "frames/s"
 
 
 def _train_speed(config: Any, seconds: float) -> float:
@@ -201,7 +200,8 @@ def main(_: list[str]) -> None:
         "replay": bench_replay,
         "store": bench_store,
         "frames": bench_frames,
-        "train": bench_train,
+        "train_states": lambda: bench_train(gymnax_states.get_config),
+        "train_pixels": lambda: bench_train(lambda: gymnax_pixels.get_config(variant)),
     }
     print(f"device: {jax.local_devices()[0].device_kind}, jax {jax.__version__}")
     for what in _WHAT.value:
@@ -212,7 +212,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _ALL = ["envs", "update", "replay", "store", "frames", "train"]
+    _ALL = ["envs", "update", "replay", "store", "frames", "train_states", "train_pixels"]
     _WHAT = flags.DEFINE_multi_enum("what", _ALL, _ALL, "Which parts.")
-    _VARIANT = flags.DEFINE_string("variant", "", "Variant of configs/dmc_pixels.py that `update` measures.")
+    _VARIANT = flags.DEFINE_string("variant", "", "Variant of the pixel configs that is measured.")
     app.run(main)

@@ -14,6 +14,7 @@ import ne_jax
 from agents.learn import Model
 from agents.types import AgentState
 from envs.pool import Snapshot
+from envs.types import EnvState
 from experiments.loop import Run
 from experiments.steps import Memory
 
@@ -31,7 +32,7 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-    def save(self, run: Run, envs: Snapshot) -> None:
+    def save(self, run: Run, envs: Snapshot | EnvState) -> None:
         """Write a checkpoint of `run`; a kill in the middle leaves the one before it untouched."""
         if run.step in self._manager.all_steps():
             return
@@ -40,7 +41,7 @@ class Checkpoints:
         self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
         self._manager.wait_until_finished()
 
-    def restore(self, like: Run, envs: Snapshot) -> tuple[Run, Snapshot, list[str]] | None:
+    def restore(self, like: Run, envs: Snapshot | EnvState) -> tuple[Run, Any, list[str]] | None:
         """The newest checkpoint that can be read, or None if there are none at all.
 
         Args:

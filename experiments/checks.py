@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import jax
 import psutil
 from ml_collections import ConfigDict
 
+from experiments.results import flatten
+
 
 def validate(config: ConfigDict) -> None:
     """ValueError, with the key and the cure, for a setting of the run itself that cannot be."""
+    for key, value in flatten(config.to_dict()).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} must be a finite number, got {value}")
     seeds = config.seeds
     whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
     if not seeds or len(set(seeds)) != len(seeds) or not whole:
@@ -36,23 +42,19 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
     if config.replay.reward_scale <= 0:
         raise ValueError(f"replay.reward_scale must be positive, got {config.replay.reward_scale}")
-    for group, key in (
-        ("agent", "random_steps"),
-        ("agent", "std_steps"),
-        ("replay", "nstep_from"),
-        ("plasticity", "every"),
-    ):
-        if config[group].get(key, 0) >= 2**31:
-            raise ValueError(f"{group}.{key}={config[group][key]} does not fit into the 32-bit step counter; lower it")
+    for key in ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity", "plasticity.every"):
+        group, _, name = key.partition(".")
+        if config[group].get(name, 0) >= 2**31:
+            raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")
     _check_budget(config)
 
 
 def _check_budget(config: ConfigDict) -> None:
     frames, rate = config.env.action_repeat * config.env.num_envs, config.updates_per_step
-    if not frames <= config.seed_frames < config.total_frames:
+    if config.seed_frames < frames or -(-config.seed_frames // frames) >= config.total_frames // frames:
         raise ValueError(
             f"seed_frames={config.seed_frames} must be at least one step of all environments ({frames} frames) "
-            f"and less than total_frames={config.total_frames}"
+            f"and end at least one before total_frames={config.total_frames}"
         )
     if rate <= 0 or (rate >= 1 and rate != round(rate)) or (rate < 1 and abs(1 / rate - round(1 / rate)) > 1e-6):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
-from agents.types import Agent, AgentState, Obs
+from agents.replay import side_by_side
+from agents.types import Agent, AgentState
 from envs.pool import HostPool
 from envs.types import DeviceEnv
-from experiments.steps import OverSeeds, Steps, over_seeds, stack_frames
+from experiments.steps import NEVER, OverSeeds, Stack, Steps, over_seeds, stack_frames
 
-Policy = Callable[[Obs], Float[np.ndarray, "seeds actions"]]
+Policy = Callable[[Stack], Float[np.ndarray, "seeds actions"]]
 
 
 class Evaluation(NamedTuple):
@@ -86,10 +88,10 @@ def device_evaluator(
 ) -> Evaluator:
     """Evaluation as one program; `keys` say how the episodes start, `frames` how many observations are stacked."""
 
-    def greedy_action(state: AgentState, obs: Obs, key: Key[Array, ""]) -> Array:
-        return agent.act(state, obs, key, None)
+    def greedy_action(state: AgentState, obs: Stack, key: Key[Array, ""]) -> Array:
+        return agent.act(state, side_by_side(obs), key, None)
 
-    def random_action(state: AgentState, obs: Obs, key: Key[Array, ""]) -> Array:
+    def random_action(state: AgentState, obs: Stack, key: Key[Array, ""]) -> Array:
         return jax.random.uniform(key, (env.spec.action_dim,), minval=-1.0, maxval=1.0)
 
     def program(act: Callable[..., Array]) -> Callable:
@@ -109,7 +111,7 @@ def device_evaluator(
             obs = stack_frames(frames, None, env.spec.observe(scene))
             start = world, obs, jnp.zeros(()), jnp.array(True)
             (_, _, total, _), (pictures, alive) = jax.lax.scan(
-                step, start, jax.random.split(jax.random.fold_in(key, 1), env.spec.episode_steps)
+                step, start, jax.random.split(jax.random.fold_in(key, NEVER), env.spec.episode_steps)
             )
             return total, pictures, alive.sum()
 
@@ -121,9 +123,10 @@ def device_evaluator(
         return jax.jit(over_seeds(of_seed, how))
 
     greedy_program, random_program = program(greedy_action), program(random_action)
-    draw = jax.jit(
-        lambda pictures, size: jax.lax.map(lambda each: env.draw(each, size), pictures), static_argnames="size"
-    )
+
+    @partial(jax.jit, static_argnames="size")
+    def draw(pictures: Array, size: int) -> Array:
+        return jax.lax.map(lambda each: env.draw(each, size), pictures)
 
     def greedy(state: AgentState, video_size: int) -> Evaluation:
         returns, pictures, lengths = greedy_program(state, keys)
@@ -131,9 +134,9 @@ def device_evaluator(
             return Evaluation(np.asarray(returns), None)
         pictures, lengths = np.asarray(pictures), np.asarray(lengths)
         still = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
-        shown = np.take_along_axis(pictures, still[..., None], axis=1)
-        drawn = np.asarray(draw(shown.reshape(-1, shown.shape[-1]), size=video_size))
-        return Evaluation(np.asarray(returns), drawn.reshape(*still.shape, video_size, video_size, 3))
+        # One seed at a time, and always whole episodes: little memory on the device, and one compilation.
+        films = [np.asarray(draw(each, size=video_size))[shown] for each, shown in zip(pictures, still, strict=True)]
+        return Evaluation(np.asarray(returns), np.stack(films))
 
     def random() -> Evaluation:
         return Evaluation(np.asarray(random_program(None, keys)[0]), None)

@@ -121,15 +121,16 @@ def train_on_device(
         run = pause(run)
         if run.step >= end:
             return run
-        stop = min(run.step + longest, next_due(run.step), end)
+        if run.step == schedule.first_update:  # steps cost more from here on
+            longest = 1
+        bounds = [run.step + longest, next_due(run.step), end, schedule.first_update]
+        stop = min(bound for bound in bounds if bound > run.step)
         started = time.perf_counter()
         learner, memory, pool.state = advance(
             run.learner, run.memory, pool.state, keys, np.int32(run.step), np.int32(stop)
         )
         jax.block_until_ready(memory.age)
         seconds = time.perf_counter() - started
-        if seconds < CHUNK_SECONDS / 2:
-            longest = max(longest, 2 * (stop - run.step))
-        elif seconds > CHUNK_SECONDS * 2:
-            longest = max(1, longest // 2)
+        made = stop - run.step
+        longest = max(1, min(2 * made, int(made * CHUNK_SECONDS / seconds)))
         run = Run(stop, learner, memory)

@@ -28,19 +28,17 @@ def make_agent(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> 
 
 
 def _drq(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
-    vision = _vision(config, spec)
-    if vision is None:
+    if not spec.pixels:
         raise ValueError("agent.name=drq learns from pixels; set --config.env.pixels=True, or take configs with td3")
+    settings, vision = _settings(config, DrQConfig, pixels=True)
     height, width, channels = _obs_shape(config, spec)
-    return make_drq(
-        DrQConfig(**_known(config, DrQConfig)), vision, (height, width, channels), spec.action_dim, optimisers
-    )
+    return make_drq(settings, vision, (height, width, channels), spec.action_dim, optimisers)
 
 
 def _td3(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
-    settings = TD3Config(**_known(config, TD3Config))
-    agent = make_td3(settings, _vision(config, spec), _obs_shape(config, spec), spec.action_dim, optimisers)
-    if config.plasticity.method != "none" and config.plasticity.every % settings.policy_delay:
+    settings, vision = _settings(config, TD3Config, spec.pixels)
+    agent = make_td3(settings, vision, _obs_shape(config, spec), spec.action_dim, optimisers)
+    if config.plasticity.method == "ne" and config.plasticity.every % settings.policy_delay:
         raise ValueError(
             f"plasticity.every={config.plasticity.every} must be a multiple of agent.policy_delay="
             f"{settings.policy_delay}, for a round comes with an update of the actor"
@@ -51,19 +49,22 @@ def _td3(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
 AGENTS: dict[str, Callable[[ConfigDict, EnvSpec, MakeOptimiser], Agent]] = {"drq": _drq, "td3": _td3}
 
 
-def _vision(config: ConfigDict, spec: EnvSpec) -> Vision | None:
-    if not spec.pixels:
-        return None
-    if "conv" not in config.agent:
-        raise ValueError("env.pixels=True needs the settings of an encoder; take a config that ends in _pixels.py")
-    if config.agent.conv not in ("auto", "xla", "im2col"):
-        raise ValueError(f"agent.conv must be auto, xla or im2col, got {config.agent.conv!r}")
-    im2col = jax.default_backend() == "cpu" if config.agent.conv == "auto" else config.agent.conv == "im2col"
-    return Vision(**_known(config, Vision), im2col=im2col)
-
-
-def _known(config: ConfigDict, settings: Any) -> dict[str, Any]:
-    return {key: value for key, value in config.agent.items() if key in settings._fields}
+def _settings(config: ConfigDict, agent: Any, pixels: bool) -> tuple[Any, Any]:
+    """The agent's own settings, and those of its encoder if it sees pixels: all keys of `config.agent`, no others."""
+    given = {key: value for key, value in config.agent.items() if key not in ("name", "learning_rate")}
+    parts = [agent, Vision] if pixels else [agent]
+    wanted = {field for part in parts for field in part._fields if field != "im2col"} | ({"conv"} if pixels else set())
+    if given.keys() != wanted:
+        wrong = [f"lacks agent.{key}" for key in sorted(wanted - given.keys())]
+        wrong += [f"has agent.{key}" for key in sorted(given.keys() - wanted)]
+        seen = "pixels" if pixels else "states"
+        raise ValueError(f"agent.name={config.agent.name} from {seen} needs another config; this {', '.join(wrong)}")
+    conv = given.pop("conv", "auto")
+    if conv not in ("auto", "xla", "im2col"):
+        raise ValueError(f"agent.conv must be auto, xla or im2col, got {conv!r}")
+    im2col = jax.default_backend() == "cpu" if conv == "auto" else conv == "im2col"
+    own, seeing = ({key: given[key] for key in part._fields if key in given} for part in (agent, Vision))
+    return agent(**own), Vision(**seeing, im2col=im2col) if pixels else None
 
 
 def _obs_shape(config: ConfigDict, spec: EnvSpec) -> tuple[int, ...]:

@@ -81,8 +81,12 @@ def setup(config: ConfigDict) -> Experiment:
     kinds = [*HOST_KINDS, *DEVICE_KINDS]
     if config.env.kind not in kinds:
         raise ValueError(f"env.kind must be one of {', '.join(kinds)}, got {config.env.kind!r}")
+    on_device = config.env.kind in DEVICE_KINDS
+    if on_device == ("workers" in config.env):
+        fitting = "gymnax_*.py" if on_device else "dmc_*.py or mujoco_*.py"
+        raise ValueError(f"env.kind={config.env.kind!r} needs another config; take one of configs/{fitting}")
     settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
-    return (_on_device if config.env.kind in DEVICE_KINDS else _on_host)(config, settings)
+    return (_on_device if on_device else _on_host)(config, settings)
 
 
 def _on_device(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
@@ -102,9 +106,8 @@ def _on_device(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
         how=seeds_mode(config, env.spec),
     )
     advance = make_advance(parts.steps, parts.schedule, env)
-    return Experiment(
-        config, *parts, pool, evaluator, partial(train_on_device, advance, parts.schedule, pool, parts.keys)
-    )
+    train = partial(train_on_device, advance, parts.schedule, pool, parts.keys)
+    return Experiment(config=config, pool=pool, evaluator=evaluator, train=train, **parts._asdict())
 
 
 def _on_host(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
@@ -127,7 +130,7 @@ def _on_host(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
     def train(run: Run, pause: Callable[[Run], Run], next_due: Callable[[int], int]) -> Run:
         return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, pause)
 
-    return Experiment(config, *parts, pool, evaluator, train)
+    return Experiment(config=config, pool=pool, evaluator=evaluator, train=train, **parts._asdict())
 
 
 def _check_video(pool: HostPool, size: int) -> None:

@@ -12,12 +12,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
-from agents.replay import Entry, Replay, Ring
+from agents.replay import Entry, Replay, Ring, side_by_side
 from agents.types import Agent, AgentState, Metrics, Obs, Step
 from envs.types import Arrival, EnvSpec, Scene
 
+Stack = Shaped[Array, "stack *frame"]
 OverSeeds = Literal["vmap", "map"]
 ACT, LEARN, LOOK, WORLD, EVALUATE = range(5)
 """Streams of random numbers that a seed draws from in each step."""
@@ -45,10 +46,10 @@ class Tally:
 
 @struct.dataclass
 class Memory:
-    """What one seed has of its environments: the replay, and of each its current observation and the episode so far."""
+    """What one seed has of its environments: the replay, and of each its newest observations and the episode so far."""
 
     ring: Ring
-    obs: Obs
+    obs: Shaped[Array, "envs stack *frame"]
     age: Int[Array, " envs"]
     episode_return: Float[Array, " envs"]
     returns: Tally
@@ -101,8 +102,8 @@ class Steps(NamedTuple):
     learn: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Learner]
     remember: Callable[[Memory, Float[Array, "seeds envs actions"], Arrival], Memory]
     look: Callable[[Learner, Memory, Key[Array, " seeds"], Step], dict[str, Array]]
-    greedy: Callable[[AgentState, Obs], Float[Array, "seeds actions"]]
-    watch: Callable[[Obs | None, Scene], Obs]
+    greedy: Callable[[AgentState, Stack], Float[Array, "seeds actions"]]
+    watch: Callable[[Stack | None, Scene], Stack]
 
 
 def over_seeds(fn: Callable, how: OverSeeds, shared: int = 0) -> Callable:
@@ -126,11 +127,14 @@ def key_at(key: Key[Array, ""], number: Any, stream: int) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.fold_in(key, number), stream)
 
 
-def stack_frames(frames: int, obs: Obs | None, frame: Obs) -> Obs:
-    """Push a frame onto the stack `obs`, newest last; None starts a stack with the frame repeated."""
-    if obs is None:
-        return jnp.concatenate([frame] * frames, axis=-1)
-    return jnp.concatenate([obs[..., frame.shape[-1] :], frame], axis=-1)
+def stack_frames(frames: int, stack: Stack | None, frame: Obs) -> Stack:
+    """Push a frame onto a stack, newest last; None starts one with the frame repeated.
+
+    The stack is a leading axis, along which pushing moves whole frames; `replay.side_by_side` is for who looks at it.
+    """
+    if stack is None:
+        return jnp.stack([frame] * frames)
+    return jnp.concatenate([stack[1:], frame[None]])
 
 
 def make_steps(
@@ -155,6 +159,8 @@ def make_steps(
         horizon: steps that returns sum at a time; None leaves it to the replay.
     """
     observe, envs = jax.vmap(spec.observe), schedule.num_envs
+    begin_stacks = jax.vmap(lambda frame: stack_frames(frames, None, frame))
+    push = jax.vmap(lambda stack, frame: stack_frames(frames, stack, frame))
 
     def begin_learning(key: Key[Array, ""]) -> Learner:
         state = agent.init(key_at(key, NEVER, ACT))
@@ -165,7 +171,7 @@ def make_steps(
     def begin_memory(scene: Scene) -> Memory:
         frame, none = observe(scene), jnp.zeros(envs)
         ring = add_first(replay.init(), frame if keep_frames else scene, jnp.ones(envs, bool))
-        return Memory(ring, stack_frames(frames, None, frame), none.astype(jnp.int32), none, Tally.of(0.0))
+        return Memory(ring, begin_stacks(frame), none.astype(jnp.int32), none, Tally.of(0.0))
 
     def init(keys: Key[Array, " seeds"], scene: Scene) -> tuple[Learner, Memory]:
         return over_seeds(begin_learning, "map")(keys), over_seeds(begin_memory, "vmap")(by_seed(scene))
@@ -195,7 +201,7 @@ def make_steps(
         total = memory.episode_return + reward
         return Memory(
             ring=ring,
-            obs=where_over(stack_frames(frames, None, frame), stack_frames(frames, memory.obs, frame)),
+            obs=where_over(begin_stacks(frame), push(memory.obs, frame)),
             age=jnp.where(over, 0, age),
             episode_return=jnp.where(over, 0.0, total),
             returns=memory.returns.add(total, over),
@@ -203,7 +209,7 @@ def make_steps(
 
     def act(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Float[Array, "envs actions"]:
         keys = jax.random.split(key_at(key, step.env, ACT), envs)
-        return jax.vmap(lambda obs, each: agent.act(learner.agent, obs, each, step))(memory.obs, keys)
+        return jax.vmap(lambda obs, each: agent.act(learner.agent, side_by_side(obs), each, step))(memory.obs, keys)
 
     def learn(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Learner:
         def update(i: Any, learner: Learner) -> Learner:
@@ -222,11 +228,11 @@ def make_steps(
         batch = replay.sample(memory.ring, key_at(key, step.env, LOOK), batch_size)
         return measure(learner.agent, agent.activations(learner.agent, batch))
 
-    def greedy(state: AgentState, obs: Obs) -> Float[Array, " actions"]:
-        return agent.act(state, obs, jax.random.key(0), None)
+    def greedy(state: AgentState, stack: Stack) -> Float[Array, " actions"]:
+        return agent.act(state, side_by_side(stack), jax.random.key(0), None)
 
-    def watch(obs: Obs | None, scene: Scene) -> Obs:
-        return stack_frames(frames, obs, observe(scene))
+    def watch(stack: Stack | None, scene: Scene) -> Stack:
+        return begin_stacks(observe(scene)) if stack is None else push(stack, observe(scene))
 
     remember_all = over_seeds(remember, "vmap")
     return Steps(

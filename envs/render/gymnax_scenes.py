@@ -73,20 +73,21 @@ def _torque_arrow(canvas: Canvas, torque: Scalar) -> Distance:
     return minimum(arc, head)
 
 
-def car_picture(state: Any, params: Any) -> Float32[Array, " 1"]:
-    """The position along the valley, in -1.2..0.6."""
-    return _floats(state.position)
+def car_picture(state: Any, params: Any) -> Float32[Array, " 4"]:
+    """The position along the valley, in -1.2..0.6, the height there, and cosine and sine of the slope's angle.
+
+    The last three follow from the first, but only the same floats give the same frame to the last bit.
+    """
+    slope = 1.35 * jnp.cos(3 * state.position)
+    cos = 1 / jnp.sqrt(1 + slope * slope)
+    return _floats(state.position, _height(state.position), cos, slope * cos)
 
 
-def draw_car(picture: Float32[Array, " 1"], size: int) -> UInt8[Array, "size size 3"]:
+def draw_car(picture: Float32[Array, " 4"], size: int) -> UInt8[Array, "size size 3"]:
     """A car on the curve sin(3x) * 0.45 + 0.55, tilted by its slope, and a flag at 0.45. The car is twice as big as
     in gymnasium, so that little frames show it too."""
     canvas = _valley_canvas(size)
-    x = picture[0]
-    slope = 1.35 * jnp.cos(3 * x)
-    cos = jax.lax.rsqrt(1 + slope * slope)
-    sin = slope * cos
-    y = _height(x)
+    x, y, cos, sin = picture
 
     def on_car(along: float, up: float) -> tuple[Array, Array]:
         return x + along * cos - up * sin, y + along * sin + up * cos
@@ -183,7 +184,7 @@ def draw_robot(picture: Float32[Array, " 4"], size: int) -> UInt8[Array, "size s
 
 SCENES: dict[str, Scene] = {
     "Pendulum-v1": Scene(2, pendulum_picture, draw_pendulum),
-    "MountainCarContinuous-v0": Scene(1, car_picture, draw_car),
+    "MountainCarContinuous-v0": Scene(4, car_picture, draw_car),
     "Reacher-misc": Scene(4, reacher_picture, draw_reacher),
     "Swimmer-misc": Scene(14, swimmer_picture, draw_swimmer),
     "PointRobot-misc": Scene(4, robot_picture, draw_robot),

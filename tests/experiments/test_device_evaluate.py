@@ -9,8 +9,9 @@ import pytest
 import tiny_device
 from tiny_device import SIZE, Seen
 
+from agents.replay import side_by_side
 from experiments.evaluate import device_evaluator
-from experiments.steps import OverSeeds, stack_frames
+from experiments.steps import NEVER, OverSeeds, stack_frames
 
 ENV, AGENT, EPISODES = tiny_device.blob(pixels=True), tiny_device.reader(), 3
 STATES = Seen(jnp.asarray(np.random.default_rng(2).normal(size=(3, 4)), jnp.float32))
@@ -29,14 +30,14 @@ def evaluator(seeds, how: OverSeeds = "vmap"):
 
 @jax.jit
 def act(state, obs, key):
-    return AGENT.act(state, obs, key, None)
+    return AGENT.act(state, side_by_side(obs), key, None)
 
 
 def play(key, policy):
     """Return and pictures of one episode."""
     world, scene = RESET(key)
     obs, total, pictures = stack_frames(2, None, OBSERVE(scene)), 0.0, []
-    for each in jax.random.split(jax.random.fold_in(key, 1), ENV.spec.episode_steps):
+    for each in jax.random.split(jax.random.fold_in(key, NEVER), ENV.spec.episode_steps):
         act_key, step_key = jax.random.split(each)
         pictures.append(ENV.picture(world))
         world, step = STEP(world, policy(obs, act_key), step_key)

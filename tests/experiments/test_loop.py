@@ -58,7 +58,9 @@ def test_what_the_actor_sees_is_what_replay_gives(mapped):
     seen = []
 
     def pause(run):
-        seen.append((int(run.memory.ring.slots[0, 0]) - 1, np.asarray(run.memory.obs[0, 0])))
+        seen.append(
+            (int(run.memory.ring.slots[0, 0]) - 1, np.concatenate(list(np.asarray(run.memory.obs[0, 0])), axis=-1))
+        )
         return run
 
     run = tiny.train(built, pause=pause)
