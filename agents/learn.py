@@ -54,8 +54,12 @@ def descend(
 
 def follow(target: Params, model: Model, tau: float) -> Params:
     """Move a target network by `tau` towards `model`; what the model's optimiser holds at zero is zero here too."""
-    moved = optax.incremental_update(model.params, target, tau)
-    return ne_jax.apply(ne_jax.masks(model.opt_state), moved)
+    return confine(optax.incremental_update(model.params, target, tau), model)
+
+
+def confine(target: Params, model: Model) -> Params:
+    """`target` where it is, but zero where the model's optimiser holds its weights at zero."""
+    return ne_jax.apply(ne_jax.masks(model.opt_state), target)
 
 
 def twin_target(

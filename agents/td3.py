@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Key
 
-import ne_jax
 from agents.actor_critic import Vision, check_rate, check_settings, make_actor_critic
-from agents.learn import MakeOptimiser, Model, explore, follow, twin_target
+from agents.learn import MakeOptimiser, Model, confine, explore, follow, twin_target
 from agents.types import Agent, Metrics, Obs, Params, Step, Transition
 
 
@@ -127,7 +126,7 @@ def make_td3(
         obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
         models, features, metrics = net.learn_critic(state, obs, batch.action, target, keys, step)
         # The target stays where it is, but what the critic's optimiser has just set to zero is zero there at once.
-        target_critic = ne_jax.apply(ne_jax.masks(models["critic"].opt_state), state.target_critic)
+        target_critic = confine(state.target_critic, models["critic"])
         state = replace(state, encoder=models["encoder"], critic=models["critic"], target_critic=target_critic)
         # Time is the same for all seeds, so this stays a branch when they are vmapped.
         due = jnp.asarray(step.update) % config.policy_delay == 0

@@ -16,9 +16,17 @@ from envs.render import raster
 from envs.render.gymnax_scenes import SCENES
 
 REFERENCE = Path(__file__).parent / "reference"
+
+
+def car(x: float) -> tuple[float, ...]:
+    """The picture of a car at x: where it is, and cosine and sine of the slope there."""
+    angle = float(np.arctan(1.35 * np.cos(3 * x)))
+    return x, 0.45 * float(np.sin(3 * x)) + 0.55, float(np.cos(angle)), float(np.sin(angle))
+
+
 PICTURES = {
     "Pendulum-v1": [(2.5, 0.9), (-0.4, -0.5)],
-    "MountainCarContinuous-v0": [(-1.0,), (0.4,)],
+    "MountainCarContinuous-v0": [car(-1.0), car(0.4)],
     "Reacher-misc": [(0.3, 2.0, -1.5, 0.8), (-2.0, -1.2, 1.7, 1.9)],
     "Swimmer-misc": [
         (0.2, -0.5, -0.7, 0.6, 0.9, 0.9, -0.3, 0.1, 0.5, -0.8, -0.9, -0.9, -0.6, 0.5),
