@@ -93,6 +93,7 @@ def check_zeros(state, name):
             assert not kernel[~np.asarray(masks[path])].any(), (name, path)
 
 
+@pytest.mark.slow
 def test_a_seed_among_others_equals_the_seed_alone():
     for how in ("vmap", "map"):
         state, batch, keys = seeds()

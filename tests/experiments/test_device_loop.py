@@ -50,7 +50,10 @@ def test_device_and_host_loop_are_one(num_envs, how, every, each):
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [("td3", dict(num_envs=3, each=2)), ("drq", dict(how="map", every=2, store="frame"))],
+    [
+        ("td3", dict(num_envs=3, each=2)),
+        pytest.param("drq", dict(how="map", every=2, store="frame"), marks=pytest.mark.slow),
+    ],
 )
 def test_device_and_host_loop_train_one_agent(kind, settings):
     built = build(kind, **settings)
@@ -81,7 +84,7 @@ def test_one_chunk_goes_as_far_as_the_clock_allows():
     assert len(steps) < 20
 
 
-@pytest.mark.parametrize("how", ["vmap", "map"])
+@pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_a_lane_is_the_seed_alone(how):
     together, _ = train(build("td3", num_envs=3, each=2, how=how), until=16)
     alone, _ = train(build("td3", num_envs=3, each=2, how=how, seeds=(5,)), until=16)
@@ -116,7 +119,12 @@ def abstract(built):
 
 @pytest.mark.parametrize(
     ("kind", "how", "store"),
-    [("td3", "vmap", "scene"), ("td3", "map", "frame"), ("reader", "map", "scene"), ("drq", "map", "frame")],
+    [
+        ("td3", "vmap", "scene"),
+        ("reader", "map", "scene"),
+        pytest.param("td3", "map", "frame", marks=pytest.mark.slow),
+        pytest.param("drq", "map", "frame", marks=pytest.mark.slow),
+    ],
 )
 def test_the_replay_is_never_copied(kind, how, store):
     temporary = []

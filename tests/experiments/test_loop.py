@@ -20,6 +20,7 @@ def mapped():
     return trained()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["map", "vmap"])
 def test_a_lane_is_the_seed_alone(how):
     # Short of exact, because XLA fuses and sums otherwise for one seed than for two; so few steps, and masks exactly.

@@ -120,7 +120,11 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("module", OTHERS, ids=lambda module: module.__name__.removeprefix("configs."))
+SLOW = (gymnax_pixels, mujoco_states)
+MODULES = [pytest.param(m, marks=pytest.mark.slow) if m in SLOW else m for m in OTHERS]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.removeprefix("configs."))
 def test_another_config_leaves_the_same_files_and_resumes(module, tmp_path, capsys):
     name, own, frames, steps = OTHERS[module]
     config = smoke(tmp_path, module)
@@ -269,6 +273,7 @@ def test_an_unknown_variant_is_one_sentence(file):
     assert err.startswith(f"error: configs/{file}.py has no variant 'smok'; take ") and err.count("\n") == 1, err
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_exits_130_and_the_run_goes_on(tmp_path):
     process = command(f"--config.results_dir={tmp_path}")
     metrics = tmp_path / "drq_ne_smoke_cartpole_swingup" / "1" / "metrics.jsonl"
