@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from envs import gl
-from envs.types import ArraySpec, EnvSpec, Obs, Scene, TimeStep
+from envs.mujoco_env import MujocoEnv, check_settings, frame_spec
+from envs.types import ArraySpec, EnvSpec, observe
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Float64, UInt8
+    from jaxtyping import Float32, Float64
 
 ENDLESS_STEPS = 1000  # control steps for the tasks that the suite gives no time limit (lqr): what all others have
 UNBOUNDED = 1e9  # the suite reports +-1e10 for an actuator without limits
-
-
-def observe(scene: Scene) -> Obs:
-    """The scene is what the network sees."""
-    return scene
 
 
 def make_dmc(
@@ -77,27 +73,6 @@ def check_dmc(
     split_name(name, gl.import_suite(pixels=pixels).ALL_TASKS)
 
 
-def check_settings(
-    pixels: bool, image_size: int, action_repeat: int, camera_id: int | None, render_quality: gl.RenderQuality
-) -> None:
-    """Raises a ValueError for a setting that no MuJoCo task could have."""
-    if not isinstance(pixels, bool):
-        raise ValueError(f"env.pixels must be True or False, not {pixels!r}.")
-    for key, value in {"image_size": image_size, "action_repeat": action_repeat}.items():
-        if not _is_int(value) or value < 1:
-            raise ValueError(f"env.{key} must be a positive integer, such as 84 or 2, not {value!r}.")
-    if camera_id is not None and (not _is_int(camera_id) or camera_id < -1):
-        raise ValueError(
-            f"env.camera_id must be None for the task's usual camera, or an integer from -1, not {camera_id!r}."
-        )
-    if render_quality not in get_args(gl.RenderQuality):
-        raise ValueError(f"env.render_quality must be 'fast' or 'canonical', not {render_quality!r}.")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def task_names() -> list[str]:
     """The names of all tasks of the suite."""
     return [f"{domain}_{task}" for domain, task in gl.import_suite(pixels=False).ALL_TASKS]
@@ -118,12 +93,7 @@ def dmc_spec(name: str, *, pixels: bool, image_size: int = 84, **settings: Any) 
     return spec._replace(scene=frame_spec(image_size), pixels=True) if pixels else spec
 
 
-def frame_spec(size: int) -> ArraySpec:
-    """The `EnvSpec.scene` of frames."""
-    return ArraySpec((int(size), int(size), 3), np.dtype(np.uint8))
-
-
-class DmcEnv:
+class DmcEnv(MujocoEnv):
     """One task of the suite; see `make_dmc`. An episode is a function of its seed and its actions alone."""
 
     def __init__(
@@ -143,13 +113,11 @@ class DmcEnv:
         self._keep_out_contexts()
         if self._env._step_limit == math.inf:
             self._env._step_limit = ENDLESS_STEPS
-        self._camera = (2 if domain == "quadruped" else 0) if camera_id is None else int(camera_id)
-        if self._camera >= self._physics.model.ncam:
+        camera = (2 if domain == "quadruped" else 0) if camera_id is None else int(camera_id)
+        if camera >= self._physics.model.ncam:
             last = self._physics.model.ncam - 1
-            raise ValueError(f"env.camera_id={self._camera} is no camera of {name}; choose from -1 to {last}.")
-        self._quality: gl.RenderQuality = render_quality
-        self._size = int(image_size)
-        self._renderers: dict[int, gl.Renderer] = {}
+            raise ValueError(f"env.camera_id={camera} is no camera of {name}; choose from -1 to {last}.")
+        self._draw_with(image_size, camera, render_quality)
         self._low_high = _bounds(self._env.action_spec())
         self._observation: dict[str, Any] | None = None  # None: no episode is under way
         self.spec = self._describe(name, pixels, int(action_repeat))
@@ -175,14 +143,13 @@ class DmcEnv:
             pixels=pixels,
         )
 
-    def _renderer(self, size: int) -> gl.Renderer:
-        if size not in self._renderers:
-            self._renderers[size] = gl.Renderer(self._physics.model, size, self._camera, self._quality)
-        return self._renderers[size]
+    def _model(self) -> Any:
+        return self._physics.model
 
-    def _scene(self) -> Scene:
-        if self.spec.pixels:
-            return self._renderer(self._size).render(self._physics.data)
+    def _data(self) -> Any:
+        return self._physics.data
+
+    def _states(self) -> Float32[np.ndarray, " features"]:
         assert self._observation is not None
         return np.concatenate([np.ravel(entry) for entry in self._observation.values()]).astype(np.float32)
 
@@ -210,50 +177,6 @@ class DmcEnv:
                 truncated = not terminated
                 break
         return reward, terminated, truncated
-
-    def reset(self, seed: int) -> Scene:
-        """Starts the episode that `seed` (0 to 2**32 - 1) stands for, and returns its first scene."""
-        self._start(seed)
-        return self._scene()
-
-    def step(self, action: Float32[np.ndarray, " actions"]) -> TimeStep:
-        """Takes one agent step with an action in [-1, 1] (clipped to it).
-
-        Raises:
-          RuntimeError: the episode is over, or was never started.
-          ValueError: the action has the wrong shape.
-          dm_control.rl.control.PhysicsError: the simulation diverged, or the action was not finite.
-        """
-        reward, terminated, truncated = self._advance(action)
-        scene = self._scene()
-        if terminated or truncated:
-            self._observation = None
-        return TimeStep(scene, np.float32(reward), np.bool_(terminated), np.bool_(truncated))
-
-    def replay(self, seed: int, actions: Float32[np.ndarray, "steps actions"]) -> Scene:
-        """Takes an episode to where these actions led it, drawing only the scene there. The episode must not end."""
-        self._start(seed)
-        for action in actions:
-            _, terminated, truncated = self._advance(action)
-            if terminated or truncated:
-                raise ValueError(
-                    f"The {len(actions)} actions to replay run past the end of this episode of {self.spec.name}."
-                )
-        return self._scene()
-
-    def render(self, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A frame of the current state for a video, at any size. The first call for a size makes its renderer.
-
-        Raises:
-          RuntimeError: no OpenGL.
-        """
-        gl.import_suite(pixels=True)
-        return self._renderer(size).render(self._physics.data)
-
-    def close(self) -> None:
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
 
 
 def _bounds(spec: Any) -> tuple[Float64[np.ndarray, " actions"], Float64[np.ndarray, " actions"]]:

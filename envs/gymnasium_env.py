@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs import gl
-from envs.dmc import check_settings, frame_spec, observe
-from envs.types import ArraySpec, EnvSpec, Scene, TimeStep
+from envs.mujoco_env import MujocoEnv, check_settings, frame_spec
+from envs.types import ArraySpec, EnvSpec, observe
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from jaxtyping import Float32
 
 VERSION = 5  # older versions of the tasks need an older mujoco, or are known to be flawed
 
@@ -134,7 +134,7 @@ def _has_discrete_actions(gymnasium: Any, name: str) -> bool:
     return discrete
 
 
-class GymnasiumEnv:
+class GymnasiumEnv(MujocoEnv):
     """One MuJoCo task; see `make_gymnasium`. An episode is a function of its seed and its actions alone."""
 
     def __init__(
@@ -151,13 +151,11 @@ class GymnasiumEnv:
         self._env = gymnasium.make(task, disable_env_checker=True)
         self._mujoco = self._env.unwrapped  # has the MuJoCo `model` and `data`
         cameras = range(-1, self._mujoco.model.ncam)
-        self._camera = min(0, cameras[-1]) if camera_id is None else int(camera_id)
-        if self._camera not in cameras:
+        camera = min(0, cameras[-1]) if camera_id is None else int(camera_id)
+        if camera not in cameras:
             choices = " or ".join(map(str, cameras))
-            raise ValueError(f"env.camera_id={self._camera} is no camera of {name}; choose {choices}.")
-        self._quality: gl.RenderQuality = render_quality
-        self._size = int(image_size)
-        self._renderers: dict[int, gl.Renderer] = {}
+            raise ValueError(f"env.camera_id={camera} is no camera of {name}; choose {choices}.")
+        self._draw_with(image_size, camera, render_quality)
         low, high = self._env.action_space.low, self._env.action_space.high  # float32 [actions]
         self._middle, self._reach = (high + low) / 2, (high - low) / 2
         self._observation: np.ndarray | None = None  # None: no episode is under way
@@ -174,22 +172,17 @@ class GymnasiumEnv:
         if pixels:
             self._renderer(self._size)
 
-    def _renderer(self, size: int) -> gl.Renderer:
-        if size not in self._renderers:
-            from dm_control.mujoco import wrapper  # the renderer takes models as dm_control wraps them
+    def _model(self) -> Any:
+        from dm_control.mujoco import wrapper  # the renderer takes models as dm_control wraps them
 
-            model = wrapper.MjModel(self._mujoco.model)
-            self._renderers[size] = gl.Renderer(model, size, self._camera, self._quality)
-        return self._renderers[size]
-
-    def _scene(self) -> Scene:
-        if self.spec.pixels:
-            return self._renderer(self._size).render(self._data())
-        assert self._observation is not None
-        return self._observation.astype(np.float32)
+        return wrapper.MjModel(self._mujoco.model)
 
     def _data(self) -> SimpleNamespace:
         return SimpleNamespace(ptr=self._mujoco.data)  # as dm_control wraps it
+
+    def _states(self) -> Float32[np.ndarray, " features"]:
+        assert self._observation is not None
+        return self._observation.astype(np.float32)
 
     def _start(self, seed: int) -> None:
         self._observation, _ = self._env.reset(seed=seed)
@@ -211,46 +204,6 @@ class GymnasiumEnv:
                 break
         return reward, terminated, truncated and not terminated
 
-    def reset(self, seed: int) -> Scene:
-        """Starts the episode that `seed` (any integer from 0) stands for, and returns its first scene."""
-        self._start(seed)
-        return self._scene()
-
-    def step(self, action: Float32[np.ndarray, " actions"]) -> TimeStep:
-        """Takes one agent step with an action in [-1, 1] (clipped to it).
-
-        Raises:
-          RuntimeError: the episode is over, or was never started.
-          ValueError: the action has the wrong shape, or is not finite.
-        """
-        reward, terminated, truncated = self._advance(action)
-        scene = self._scene()
-        if terminated or truncated:
-            self._observation = None
-        return TimeStep(scene, np.float32(reward), np.bool_(terminated), np.bool_(truncated))
-
-    def replay(self, seed: int, actions: Float32[np.ndarray, "steps actions"]) -> Scene:
-        """Takes an episode to where these actions led it, drawing only the scene there. The episode must not end."""
-        self._start(seed)
-        for action in actions:
-            _, terminated, truncated = self._advance(action)
-            if terminated or truncated:
-                raise ValueError(
-                    f"The {len(actions)} actions to replay run past the end of this episode of {self.spec.name}."
-                )
-        return self._scene()
-
-    def render(self, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A frame of the current state for a video, at any size. The first call for a size makes its renderer.
-
-        Raises:
-          RuntimeError: no OpenGL.
-        """
-        gl.import_suite(pixels=True)
-        return self._renderer(size).render(self._data())
-
     def close(self) -> None:
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        super().close()
         self._env.close()

@@ -19,13 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Key, UInt8
 
 from envs.render.gymnax_scenes import SCENES
-from envs.types import ArraySpec, DeviceEnv, EnvSpec, EnvState, Obs, TimeStep
+from envs.types import ArraySpec, DeviceEnv, EnvSpec, EnvState, TimeStep, check_view, observe
 from envs.types import Scene as AnyScene
-
-
-def observe(scene: AnyScene) -> Obs:
-    """The scene is what the network sees."""
-    return scene
 
 
 def make_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat: int = 1) -> DeviceEnv:
@@ -77,11 +72,7 @@ def make_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat:
 
 def check_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat: int = 1) -> None:
     """Raises what `make_gymnax` would raise for these settings; imports gymnax only to refuse a task."""
-    if not isinstance(pixels, bool):
-        raise ValueError(f"env.pixels must be True or False, not {pixels!r}.")
-    for key, value in {"image_size": image_size, "action_repeat": action_repeat}.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"env.{key} must be a positive integer, such as 84 or 2, not {value!r}.")
+    check_view(pixels, image_size, action_repeat)
     if name not in SCENES:
         raise ValueError(_why_not(name))
 

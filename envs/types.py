@@ -111,3 +111,22 @@ class DeviceEnv(NamedTuple):
     step: Callable[[EnvState, Float[Array, " actions"], Key[Array, ""]], tuple[EnvState, TimeStep]]
     picture: Callable[[EnvState], Float32[Array, " floats"]]
     draw: Callable[[Float32[Array, " floats"], int], UInt8[Array, "size size 3"]]
+
+
+def observe(scene: Scene) -> Obs:
+    """The scene is what the network sees."""
+    return scene
+
+
+def check_view(pixels: bool, image_size: int, action_repeat: int) -> None:
+    """Raises a ValueError, naming the setting, for one that no environment could have."""
+    if not isinstance(pixels, bool):
+        raise ValueError(f"env.pixels must be True or False, not {pixels!r}.")
+    for key, value in {"image_size": image_size, "action_repeat": action_repeat}.items():
+        if not is_int(value) or value < 1:
+            raise ValueError(f"env.{key} must be a positive integer, such as 84 or 2, not {value!r}.")
+
+
+def is_int(value: object) -> bool:
+    """Whether this is a whole number, and no truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
