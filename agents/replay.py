@@ -85,6 +85,7 @@ def make_replay(
     discount: float,
     lanes: int = 1,
     reward_scale: float = 1.0,
+    vary: Callable[[Key[Array, ""], Scene], Scene] | None = None,
 ) -> Replay:
     """A replay of `capacity` scenes whose transitions have `stack` observations side by side and `nstep`-step returns.
 
@@ -94,6 +95,7 @@ def make_replay(
         discount: gamma, per agent step.
         lanes: environments that fill it side by side; each has `capacity // lanes` scenes.
         reward_scale: what rewards are multiplied with when they are sampled.
+        vary: changes scenes before they are observed, all of one sampled transition in the same way.
 
     Raises:
         ValueError: a setting is out of range, or a lane could not hold a single transition.
@@ -133,13 +135,9 @@ def make_replay(
     def lane_ready(ring: Ring) -> Int[Array, " lanes"]:
         return ring.transitions - ring.oldest
 
-    def observation(ring: Ring, lane: Int[Array, ""], slot: Int[Array, ""]) -> Obs:
-        """The stack that ends at `slot`; before the reset, the episode's first scene stands in."""
-        back = jnp.minimum(jnp.arange(stack - 1, -1, -1), ring.age[lane, slot % size])
-        scenes = jax.tree.map(lambda leaf: leaf[lane, (slot - back) % size], ring.scene)
-        return side_by_side(jax.vmap(observe)(scenes))
-
-    def transition(ring: Ring, lane: Int[Array, ""], slot: Int[Array, ""], horizon: Int[Array, ""]) -> Transition:
+    def transition(
+        ring: Ring, lane: Int[Array, ""], slot: Int[Array, ""], horizon: Int[Array, ""], key: Key[Array, ""]
+    ) -> Transition:
         later = slot + steps
         at = later % size
         # Ages rise by one within an episode, so the first slot that breaks the row ends the sum; so does the newest.
@@ -149,12 +147,29 @@ def make_replay(
         rewards = jnp.where(inside, ring.reward[lane, at] * discount ** (steps - 1), 0).sum() * reward_scale
         last = slot + length
         terminal = ring.terminal[lane, last % size]
+
+        def look(slots: Int[Array, " slots"]) -> Obs:
+            scenes = jax.tree.map(lambda leaf: leaf[lane, slots % size], ring.scene)
+            if vary is not None:
+                scenes = jax.vmap(vary, in_axes=(None, 0))(key, scenes)
+            return jax.vmap(observe)(scenes)
+
+        def stacked(end: Int[Array, ""]) -> Int[Array, " stack"]:
+            """The slots of the stack that ends there; before the reset, the episode's first scene stands in."""
+            return end - jnp.minimum(jnp.arange(stack - 1, -1, -1), ring.age[lane, end % size])
+
+        if nstep < stack:  # the stacks overlap: see the whole window once
+            start = slot - stack + 1
+            window = look(start + jnp.arange(stack + nstep))
+            obs, next_obs = (jax.tree.map(lambda leaf, e=e: leaf[stacked(e) - start], window) for e in (slot, last))
+        else:
+            obs, next_obs = look(stacked(slot)), look(stacked(last))
         return Transition(
-            obs=observation(ring, lane, slot),
+            obs=side_by_side(obs),
             action=ring.action[lane, (slot + 1) % size],
             reward=rewards,
             discount=jnp.where(terminal, 0.0, discount ** length.astype(jnp.float32)),
-            next_obs=observation(ring, lane, last),
+            next_obs=side_by_side(next_obs),
         )
 
     def sample(
@@ -173,7 +188,8 @@ def make_replay(
         lane = jnp.minimum((number[:, None] >= ends).sum(axis=1), lanes - 1)
         start = (ring.oldest + low - (ends - width))[lane] + number
         slot = ring.start[lane, start % size]
-        return jax.vmap(transition, in_axes=(None, 0, 0, None))(ring, lane, slot, jnp.asarray(horizon))
+        looks = jax.random.split(jax.random.fold_in(key, 1), batch)
+        return jax.vmap(transition, in_axes=(None, 0, 0, None, 0))(ring, lane, slot, jnp.asarray(horizon), looks)
 
     return Replay(init, jax.vmap(add_to_lane), sample, lambda ring: lane_ready(ring).sum(), nbytes(shapes))
 

@@ -27,10 +27,14 @@ def base(exp_id: str) -> ConfigDict:
 
     replay = config.replay = ConfigDict()
     replay.capacity = 100_000  # scenes per seed, shared by its environments
-    replay.store = "scene"  # or frame: what was observed. The same where the scene is a frame that OpenGL drew
+    replay.store = "auto"  # scene (drawn when sampled), frame (what was observed), or auto: frame while memory lasts
     replay.nstep = 1
     replay.nstep_from = 0  # agent steps before which returns sum a single step
     replay.discount = 0.99  # per agent step
+    vary = replay.vary = ConfigDict()  # stored scenes drawn differently for each sampled transition; 0: as they were
+    vary.camera = 0.0  # degrees, at most, that the camera moves around what can move
+    vary.colour = 0.0  # share, at most, by which red, green and blue of each surface change
+    vary.light = 0.0  # share, at most, by which all light changes
     replay.reward_scale = 1.0  # what agents learn from is this times the reward; make it about 1 per agent step
 
     plasticity = config.plasticity = ConfigDict()

@@ -20,7 +20,7 @@ def full() -> ConfigDict:
     config = base("drq_ne")
     config.updates_per_step = 0.5
     config.agent = drq()
-    config.replay.nstep = 3  # a scene is a frame here: 21 KB at 84x84
+    config.replay.nstep = 3
 
     env = config.env = ConfigDict()
     env.kind = "dmc"
@@ -31,7 +31,9 @@ def full() -> ConfigDict:
     env.frame_stack = 3
     env.action_repeat = 2
     env.camera_id = placeholder(int)  # of the model; unset: 0, and 2 for the quadruped, as in DrQ-v2
-    env.render_quality = "fast"  # canonical: dm_control's own picture, with shadows and reflections; slow without a GPU
+    env.backend = "mujoco"  # on the host, or mjx: on the device, for the tasks that configs/mjx_pixels.py names
+    env.renderer = "jax"  # draws on the device, without OpenGL; gl: MuJoCo's own renderer, on the host
+    env.render_quality = "fast"  # canonical: with shadows and reflections, slow; smooth: four rays a pixel (jax only)
     env.workers = "thread"  # thread, process or serial: how the environments step side by side
     return config
 

@@ -27,9 +27,9 @@ def full() -> ConfigDict:
     env.pixels = False
     env.frame_stack = 1
     env.action_repeat = 1
+    env.backend = "mujoco"  # on the host, or mjx: on the device, for the tasks that configs/mjx_pixels.py names
+    env.renderer = "jax"  # of videos, without OpenGL; gl: MuJoCo's own renderer
     env.workers = "serial"  # or thread, process: how environments step side by side; a step is shorter than a hand-over
-
-    config.video.every = 0  # videos of these tasks need OpenGL
     return config
 
 

@@ -21,6 +21,7 @@ HOST_KINDS: dict[str, tuple[str, str, str]] = {
 }
 DEVICE_KINDS: dict[str, tuple[str, str, str]] = {
     "gymnax": ("envs.gymnax_env", "make_gymnax", "check_gymnax"),
+    "mjx": ("envs.mjx_env", "make_mjx", "check_mjx"),
 }
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs import gl
-from envs.mujoco_env import MujocoEnv, check_settings, frame_spec
+from envs.mujoco_env import MujocoEnv, Renderer, RenderQuality, check_settings
+from envs.render.mujoco_scene import Drawing
+from envs.render.scenery import make_scenery
 from envs.types import ArraySpec, EnvSpec, observe
 
 if TYPE_CHECKING:
@@ -31,22 +33,26 @@ def make_dmc(
     image_size: int = 84,
     action_repeat: int = 2,
     camera_id: int | None = None,
-    render_quality: gl.RenderQuality = "fast",
+    renderer: Renderer = "jax",
+    render_quality: RenderQuality = "fast",
 ) -> DmcEnv:
     """Makes one task of the suite, such as `cartpole_swingup`, `ball_in_cup_catch` or `manipulator_bring_ball`.
 
     Args:
       name: domain and task, joined by an underscore.
-      pixels: scenes are frames, uint8 [image_size, image_size, 3]; else float32 [features], all entries of the task's
-        observation in the suite's order.
+      pixels: observations are frames, uint8 [image_size, image_size, 3]; else float32 [features], all entries of the
+        task's observation in the suite's order.
       image_size: height and width of a frame, in pixels.
       action_repeat: control steps per agent step.
       camera_id: the model's camera, -1 for the free one; None takes 0, and 2 for the quadruped, as in DrQ-v2.
-      render_quality: `canonical` draws what dm_control draws, `fast` leaves out shadows, reflections and multisampling.
+      renderer: `jax` draws on the device, from scenes of poses, and needs no OpenGL, but draws no meshes; `gl` is
+        MuJoCo's own, on the host, whose scenes are frames.
+      render_quality: `canonical` draws what dm_control draws, `fast` leaves out shadows, reflections and multisampling;
+        `smooth`, with `jax` only, is `fast` with four rays a pixel.
 
     Raises:
-      ValueError: an unknown task, or a setting that cannot be.
-      RuntimeError: `pixels`, and no OpenGL.
+      ValueError: an unknown task, a setting that cannot be, or a task that `jax` does not draw.
+      RuntimeError: `pixels` with `gl`, and no OpenGL.
     """
     check_dmc(
         name,
@@ -54,9 +60,10 @@ def make_dmc(
         image_size=image_size,
         action_repeat=action_repeat,
         camera_id=camera_id,
+        renderer=renderer,
         render_quality=render_quality,
     )
-    return DmcEnv(name, pixels, image_size, action_repeat, camera_id, render_quality)
+    return DmcEnv(name, pixels, image_size, action_repeat, camera_id, renderer, render_quality)
 
 
 def check_dmc(
@@ -66,11 +73,12 @@ def check_dmc(
     image_size: int = 84,
     action_repeat: int = 2,
     camera_id: int | None = None,
-    render_quality: gl.RenderQuality = "fast",
+    renderer: Renderer = "jax",
+    render_quality: RenderQuality = "fast",
 ) -> None:
     """Raises what `make_dmc` would raise for these settings, without loading the task; see there."""
-    check_settings(pixels, image_size, action_repeat, camera_id, render_quality)
-    split_name(name, gl.import_suite(pixels=pixels).ALL_TASKS)
+    check_settings(pixels, image_size, action_repeat, camera_id, render_quality, renderer)
+    split_name(name, gl.import_suite(pixels=pixels and renderer == "gl").ALL_TASKS)
 
 
 def task_names() -> list[str]:
@@ -87,12 +95,6 @@ def split_name(name: str, tasks: tuple[tuple[str, str], ...]) -> tuple[str, str]
     raise ValueError(f"env.name={name!r} is no task of the dm_control suite; close names are {', '.join(close)}.")
 
 
-def dmc_spec(name: str, *, pixels: bool, image_size: int = 84, **settings: Any) -> EnvSpec:
-    """The `EnvSpec` of `make_dmc` with these settings; loads the model and draws nothing, so it needs no OpenGL."""
-    spec = make_dmc(name, pixels=False, image_size=image_size, **settings).spec
-    return spec._replace(scene=frame_spec(image_size), pixels=True) if pixels else spec
-
-
 class DmcEnv(MujocoEnv):
     """One task of the suite; see `make_dmc`. An episode is a function of its seed and its actions alone."""
 
@@ -103,9 +105,10 @@ class DmcEnv(MujocoEnv):
         image_size: int,
         action_repeat: int,
         camera_id: int | None,
-        render_quality: gl.RenderQuality,
+        renderer: Renderer,
+        render_quality: RenderQuality,
     ) -> None:
-        suite = gl.import_suite(pixels=pixels)
+        suite = gl.import_suite(pixels=pixels and renderer == "gl")
         domain, task = split_name(name, suite.ALL_TASKS)
         # The LQR draws its masses and springs when it is loaded: a fixed seed gives every lane the same system.
         self._env = suite.load(domain, task, task_kwargs={"random": 0})
@@ -117,11 +120,20 @@ class DmcEnv(MujocoEnv):
         if camera >= self._physics.model.ncam:
             last = self._physics.model.ncam - 1
             raise ValueError(f"env.camera_id={camera} is no camera of {name}; choose from -1 to {last}.")
-        self._draw_with(image_size, camera, render_quality)
+        drawing = None
+        if renderer == "jax":
+            self._env.reset()  # tasks set sizes and colours of their targets when an episode starts
+            try:
+                drawing = Drawing(make_scenery(self._physics.model.ptr, camera, name), render_quality)
+            except ValueError as error:
+                if pixels:
+                    raise
+                self._no_picture = error  # states need none, unless for a video
+        self._draw_with(image_size, camera, render_quality, drawing)
         self._low_high = _bounds(self._env.action_spec())
         self._observation: dict[str, Any] | None = None  # None: no episode is under way
         self.spec = self._describe(name, pixels, int(action_repeat))
-        if pixels:
+        if pixels and drawing is None:
             self._renderer(self._size)
 
     def _keep_out_contexts(self) -> None:
@@ -129,14 +141,12 @@ class DmcEnv(MujocoEnv):
         self._physics._make_rendering_contexts = lambda: None
 
     def _describe(self, name: str, pixels: bool, action_repeat: int) -> EnvSpec:
-        scene = frame_spec(self._size)
-        if not pixels:
-            shapes = [entry.shape for entry in self._env.observation_spec().values()]
-            scene = ArraySpec((sum(math.prod(shape) for shape in shapes),), np.dtype(np.float32))
+        shapes = [entry.shape for entry in self._env.observation_spec().values()]
+        features = ArraySpec((sum(math.prod(shape) for shape in shapes),), np.dtype(np.float32))
         return EnvSpec(
             name=name,
-            scene=scene,
-            observe=observe,
+            **(self._seen() if pixels else dict(scene=features, observe=observe)),
+            draw=self._drawing,
             action_dim=self._env.action_spec().shape[0],
             action_repeat=action_repeat,
             episode_steps=math.ceil(math.ceil(self._env._step_limit) / action_repeat),

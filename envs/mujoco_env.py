@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from envs import gl
-from envs.types import ArraySpec, EnvSpec, Scene, TimeStep, check_view, is_int
+from envs.render.mujoco_scene import Drawing, poses
+from envs.types import ArraySpec, EnvSpec, Scene, TimeStep, check_view, is_int, observe
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from jaxtyping import Float32
+
+
+Renderer = Literal["jax", "gl"]
+RenderQuality = Literal["fast", "smooth", "canonical"]
 
 
 def check_settings(
-    pixels: bool, image_size: int, action_repeat: int, camera_id: int | None, render_quality: gl.RenderQuality
+    pixels: bool,
+    image_size: int,
+    action_repeat: int,
+    camera_id: int | None,
+    render_quality: RenderQuality,
+    renderer: Renderer = "gl",
 ) -> None:
     """Raises a ValueError for a setting that no MuJoCo task could have."""
     check_view(pixels, image_size, action_repeat)
@@ -23,8 +34,11 @@ def check_settings(
         raise ValueError(
             f"env.camera_id must be None for the task's usual camera, or an integer from -1, not {camera_id!r}."
         )
-    if render_quality not in get_args(gl.RenderQuality):
-        raise ValueError(f"env.render_quality must be 'fast' or 'canonical', not {render_quality!r}.")
+    if renderer not in get_args(Renderer):
+        raise ValueError(f"env.renderer must be 'jax' or 'gl', not {renderer!r}.")
+    qualities = get_args(RenderQuality if renderer == "jax" else gl.RenderQuality)
+    if render_quality not in qualities:
+        raise ValueError(f"env.render_quality must be {' or '.join(map(repr, qualities))}, not {render_quality!r}.")
 
 
 def frame_spec(size: int) -> ArraySpec:
@@ -36,15 +50,25 @@ class MujocoEnv(ABC):
     """A host environment over a MuJoCo simulation. Episodes are functions of their seed and actions alone.
 
     A subclass sets `spec`, keeps the newest observation in `_observation`, and calls `_draw_with` before it draws.
+    With a `Drawing` scenes of pixels are poses, else they are frames that OpenGL drew.
     """
 
     spec: EnvSpec
     _observation: Any  # None: no episode is under way
+    _no_picture: ValueError | None = None
 
-    def _draw_with(self, image_size: int, camera: int, quality: gl.RenderQuality) -> None:
-        self._size, self._camera = int(image_size), camera
-        self._quality: gl.RenderQuality = quality
+    def _draw_with(self, image_size: int, camera: int, quality: RenderQuality, drawing: Drawing | None = None) -> None:
+        self._size, self._camera, self._drawing = int(image_size), camera, drawing
+        self._quality: Any = quality
         self._renderers: dict[int, gl.Renderer] = {}
+
+    def _seen(self) -> dict[str, Any]:
+        """The fields of `EnvSpec` that say what pixels are."""
+        if self._drawing is None:
+            return dict(scene=frame_spec(self._size), observe=observe)
+        scene = ArraySpec((self._drawing.scenery.floats,), np.dtype(np.float32))
+        observe_poses = functools.partial(self._drawing, size=self._size)
+        return dict(scene=scene, observe=observe_poses, vary=self._drawing.vary)
 
     @abstractmethod
     def _model(self) -> Any:
@@ -72,7 +96,12 @@ class MujocoEnv(ABC):
         return self._renderers[size]
 
     def _scene(self) -> Scene:
-        return self._renderer(self._size).render(self._data()) if self.spec.pixels else self._states()
+        return self._picture(self._size) if self.spec.pixels else self._states()
+
+    def _picture(self, size: int) -> Scene:
+        if self._drawing is not None:
+            return poses(self._drawing.scenery, self._data().ptr)
+        return self._renderer(size).render(self._data())
 
     def reset(self, seed: int) -> Scene:
         """Starts the episode that `seed` stands for, and returns its first scene."""
@@ -104,14 +133,18 @@ class MujocoEnv(ABC):
                 )
         return self._scene()
 
-    def render(self, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A frame of the current state for a video, at any size. The first call for a size makes its renderer.
+    def picture(self, size: int) -> Scene:
+        """What a frame of the current state is drawn from. With OpenGL the first call for a size makes its renderer.
 
         Raises:
           RuntimeError: no OpenGL.
+          ValueError: the model shows what the renderer cannot draw.
         """
-        gl.import_suite(pixels=True)
-        return self._renderer(size).render(self._data())
+        if self._no_picture is not None:
+            raise self._no_picture
+        if self._drawing is None:
+            gl.import_suite(pixels=True)
+        return self._picture(size)
 
     def close(self) -> None:
         for renderer in self._renderers.values():

@@ -14,7 +14,7 @@ from envs.types import Arrival, EnvSpec, MakeHostEnv, Scene, TimeStep
 from envs.worker import ProcessWorker, SerialWorker, ThreadWorker, Worker
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from jaxtyping import Float32
 
 Backend = Literal["process", "thread", "serial"]
 Snapshot = dict[str, np.ndarray]
@@ -110,9 +110,9 @@ class HostPool:
         )
         return Arrival(step, _stack(firsts) if over.any() else step.scene)
 
-    def render(self, size: int) -> UInt8[np.ndarray, "lanes size size 3"]:
-        """A frame of every lane's current state, for a video. A lane that was just reset shows its new episode."""
-        return np.stack(self._all("render", [(size,)] * self.lanes))
+    def pictures(self, size: int) -> Scene:
+        """What `EnvSpec.draw` makes a frame of, for each lane. A lane that was just reset shows its new episode."""
+        return _stack(self._all("picture", [(size,)] * self.lanes))
 
     def snapshot(self) -> Snapshot:
         """Where every lane is: episode int32 [lanes], steps int32 [lanes], actions float32 [lanes, steps, actions]."""

@@ -36,6 +36,9 @@ class EnvSpec(NamedTuple):
     `scene` holds one leaf with `shape` and `dtype` per leaf of one scene: an `ArraySpec` or a `jax.ShapeDtypeStruct`.
     `observe(scene)` gives uint8 [height, width, 3] for pixels and float32 [features] for states. `episode_steps` counts
     agent steps until the time limit truncates an episode; `action_repeat` counts control steps (frames) per agent step.
+    `draw(picture, size)` makes a frame, uint8 [size, size, 3], of what `HostEnv.picture` gives; None where that is the
+    frame. `vary(**shares)` makes `vary(key, scene)`: the scene seen differently, for `observe` to draw; None where that
+    cannot be.
     """
 
     name: str
@@ -45,6 +48,8 @@ class EnvSpec(NamedTuple):
     action_repeat: int
     episode_steps: int
     pixels: bool
+    draw: Callable[[Scene, int], Array] | None = None
+    vary: Callable[..., Callable[[Key, Scene], Scene]] | None = None
 
 
 class TimeStep(NamedTuple):
@@ -75,7 +80,8 @@ class HostEnv(Protocol):
     """One environment that lives on the host. Same seed and same actions give the same scenes, bit for bit.
 
     `replay(seed, actions)` is `reset(seed)` followed by `step` with each of the actions [steps, actions], and returns
-    the last scene only: what it does not return it need not draw.
+    the last scene only: what it does not return it need not draw. `picture(size)` is what a video's frame of
+    that size is made from, by `EnvSpec.draw`.
     """
 
     spec: EnvSpec
@@ -86,7 +92,7 @@ class HostEnv(Protocol):
 
     def replay(self, seed: int, actions: Float32[np.ndarray, "steps actions"]) -> Scene: ...
 
-    def render(self, size: int) -> UInt8[np.ndarray, "size size 3"]: ...
+    def picture(self, size: int) -> Scene: ...
 
     def close(self) -> None: ...
 

@@ -27,7 +27,7 @@ import numpy as np
 from envs.types import EnvSpec, MakeHostEnv, Scene, TimeStep
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from jaxtyping import Float32
 
 _BOOT = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # first of all: Ctrl-C is the parent's to handle
@@ -63,8 +63,8 @@ class Lane:
         over = step.terminated or step.truncated
         return step, self.start(self._episode + 1) if over else None
 
-    def render(self, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        return self._env.render(size)
+    def picture(self, size: int) -> Scene:
+        return self._env.picture(size)
 
     def close(self) -> None:
         self._env.close()

@@ -36,8 +36,8 @@ def validate(config: ConfigDict) -> None:
     for key in ("action_repeat", "frame_stack", "num_envs"):
         if config.env[key] < 1:
             raise ValueError(f"env.{key} must be positive, got {config.env[key]}")
-    if config.replay.store not in ("scene", "frame"):
-        raise ValueError(f"replay.store must be scene or frame, got {config.replay.store!r}")
+    if config.replay.store not in ("auto", "scene", "frame"):
+        raise ValueError(f"replay.store must be auto, scene or frame, got {config.replay.store!r}")
     if config.replay.nstep_from < 0:
         raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
     if config.replay.reward_scale <= 0:
@@ -74,9 +74,21 @@ def free_memory() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    free, container = psutil.virtual_memory().available, Path("/sys/fs/cgroup/memory.max")
+    return _within_container(psutil.virtual_memory().available)
+
+
+def total_memory() -> int:
+    """Bytes of the device's memory, or of the machine's where that is the device."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return _within_container(psutil.virtual_memory().total)
+
+
+def _within_container(machine: int) -> int:
+    container = Path("/sys/fs/cgroup/memory.max")
     limit = container.read_text().strip() if container.exists() else "max"
-    return free if limit == "max" else min(free, int(limit))
+    return machine if limit == "max" else min(machine, int(limit))
 
 
 def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:

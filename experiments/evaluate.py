@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from agents.replay import side_by_side
 from agents.types import Agent, AgentState
 from envs.pool import HostPool
-from envs.types import DeviceEnv
+from envs.types import DeviceEnv, observe
 from experiments.steps import NEVER, OverSeeds, Stack, Steps, over_seeds, stack_frames
 
 Policy = Callable[[Stack], Float[np.ndarray, "seeds actions"]]
@@ -57,25 +57,33 @@ def host_evaluator(pool: HostPool, steps: Steps, seeds: tuple[int, ...], episode
     def play(policy: Policy, video_size: int) -> Evaluation:
         returns, frames = [], None
         for episode in range(episodes):
-            kept: list[np.ndarray] | None = [] if video_size and episode == 0 else None
+            kept: list[Any] | None = [] if video_size and episode == 0 else None
             returns.append(_play_on_host(pool, steps, policy, episode, kept, video_size))
             if kept is not None:
-                frames = np.stack(kept, axis=1)
+                frames = film(kept, video_size)
         return Evaluation(np.stack(returns, axis=1), frames)
 
+    def film(kept: list[Any], size: int) -> UInt8[np.ndarray, "seeds steps size size 3"]:
+        pictures = np.stack(kept, axis=1)
+        if pool.spec.draw is None:
+            return pictures
+        return np.stack([np.asarray(draw(each, size)) for each in pictures])
+
+    draw = jax.jit(jax.vmap(pool.spec.draw or observe, in_axes=(0, None)), static_argnums=1)
     return Evaluator(greedy, random, pool.close)
 
 
 def _play_on_host(
-    pool: HostPool, steps: Steps, policy: Policy, episode: int, frames: list[np.ndarray] | None, size: int
+    pool: HostPool, steps: Steps, policy: Policy, episode: int, pictures: list[Any] | None, size: int
 ) -> Float[np.ndarray, " seeds"]:
     scene = pool.reset([episode] * pool.lanes)
     obs = steps.watch(None, scene)
     total, alive = np.zeros(pool.lanes), np.ones(pool.lanes, bool)
     while alive.any():
-        if frames is not None:
-            shot = pool.render(size)
-            frames.append(np.where(alive[:, None, None, None], shot, frames[-1]) if frames else shot)
+        if pictures is not None:
+            shot = np.asarray(pool.pictures(size))
+            shown = alive.reshape(-1, *[1] * (shot.ndim - 1))
+            pictures.append(np.where(shown, shot, pictures[-1]) if pictures else shot)
         arrival = pool.step(policy(obs))
         total += np.where(alive, arrival.step.reward, 0.0)
         alive &= ~np.logical_or(arrival.step.terminated, arrival.step.truncated)

@@ -44,7 +44,7 @@ class Folder:
 
 
 def check_folder(folder: Folder, config: ConfigDict) -> None:
-    """Refuse to mix runs, before anything expensive starts; changes nothing.
+    """Refuse to mix runs, before anything expensive starts. Takes over the earlier choice where a setting is `auto`.
 
     Raises:
         FileExistsError: the folder holds a run with another config, or any run while `resume=False`.
@@ -54,12 +54,15 @@ def check_folder(folder: Folder, config: ConfigDict) -> None:
         raise ValueError("overwrite=True deletes an earlier run and needs --config.resume=False beside it")
     if config.overwrite or not folder.config.exists():
         return
+    earlier = json.loads(folder.config.read_text())
+    if config.replay.store == "auto" and config.resume:
+        config.replay.store = earlier["replay"]["store"]  # the choice of then
     if not config.resume:
         raise FileExistsError(
             f"{folder.root} holds a run already; give --config.exp_id another name, "
             "or delete that run with --config.overwrite=True"
         )
-    differing = _differences(json.loads(folder.config.read_text()), resolved(config))
+    differing = _differences(earlier, resolved(config))
     if differing:
         raise FileExistsError(
             f"{folder.root} holds a run with another config ({'; '.join(differing)}); give --config.exp_id another "
@@ -95,12 +98,15 @@ def versions(config: ConfigDict) -> dict[str, Any]:
     packages += {"dmc": ("mujoco", "dm_control"), "gymnasium": ("mujoco", "gymnasium")}.get(
         config.env.kind, ("gymnax",)
     )
+    if config.env.get("backend") == "mjx":
+        packages += ("mujoco-mjx",)
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.local_device_count(),
         "commit": _commit(),
+        "renderer": config.env.get("renderer", "none"),
         "render_quality": config.env.get("render_quality", "none"),
         "flags": {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "JAX_PLATFORMS", "MUJOCO_GL")},
     }

@@ -17,17 +17,20 @@ from envs import DEVICE_KINDS, HOST_KINDS, device_env, host_env
 from envs.device import DevicePool
 from envs.pool import HostPool
 from envs.types import EnvSpec
-from experiments.checks import check_memory, free_memory, validate
+from experiments.checks import check_memory, free_memory, total_memory, validate
 from experiments.evaluate import Evaluator, device_evaluator, host_evaluator
 from experiments.loop import Run, make_advance, train_on_device, train_on_host
 from experiments.make_agent import make_agent
 from experiments.optimisers import make_optimisers
 from experiments.steps import EVALUATE, NEVER, WORLD, Schedule, Steps, key_at, make_steps
+from experiments.store import choose_store, make_vary
 from experiments.topology import measure_plasticity
 
 TRAIN_STREAM, EVAL_STREAM = range(2)
-NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers")
+NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers", "backend")
 """Keys of `config.env` that are not settings of one environment."""
+BACKENDS = {"mujoco": "dmc", "mjx": "mjx"}
+"""`config.env.backend` of dm_control's tasks, and the kind of environment that is."""
 
 
 class Parts(NamedTuple):
@@ -39,6 +42,8 @@ class Parts(NamedTuple):
     schedule: Schedule
     steps: Steps
     keys: Key[Array, " seeds"]
+    store: str
+    """What the replay stores, and why."""
 
 
 class Experiment(NamedTuple):
@@ -51,6 +56,7 @@ class Experiment(NamedTuple):
     schedule: Schedule
     steps: Steps
     keys: Key[Array, " seeds"]
+    store: str
     pool: HostPool | DevicePool
     evaluator: Evaluator
     train: Callable[..., Run]
@@ -78,19 +84,34 @@ def setup(config: ConfigDict) -> Experiment:
         MemoryError: the replay would not fit.
     """
     validate(config)
-    kinds = [*HOST_KINDS, *DEVICE_KINDS]
-    if config.env.kind not in kinds:
-        raise ValueError(f"env.kind must be one of {', '.join(kinds)}, got {config.env.kind!r}")
-    on_device = config.env.kind in DEVICE_KINDS
+    kind = env_kind(config)
+    settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
+    if kind == "mjx":
+        settings.pop("renderer", None)  # there is one
+    return (_on_device if kind in DEVICE_KINDS else _on_host)(config, kind, settings)
+
+
+def env_kind(config: ConfigDict) -> str:
+    """A key of `HOST_KINDS` or `DEVICE_KINDS`; ValueError for one that does not exist, or that needs other settings."""
+    kind, backend = config.env.kind, config.env.get("backend", "mujoco")
+    if kind == "dmc":
+        if backend not in BACKENDS:
+            raise ValueError(f"env.backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        if backend == "mjx" and config.env.get("renderer", "jax") != "jax":
+            raise ValueError("env.backend=mjx draws on the device; set --config.env.renderer=jax")
+        return BACKENDS[backend]
+    kinds = [*HOST_KINDS, *(each for each in DEVICE_KINDS if each not in BACKENDS)]
+    if kind not in kinds:
+        raise ValueError(f"env.kind must be one of {', '.join(kinds)}, got {kind!r}")
+    on_device = kind in DEVICE_KINDS
     if on_device == ("workers" in config.env):
         fitting = "gymnax_*.py" if on_device else "dmc_*.py or mujoco_*.py"
-        raise ValueError(f"env.kind={config.env.kind!r} needs another config; take one of configs/{fitting}")
-    settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
-    return (_on_device if on_device else _on_host)(config, settings)
+        raise ValueError(f"env.kind={kind!r} needs another config; take one of configs/{fitting}")
+    return kind
 
 
-def _on_device(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
-    env = device_env(config.env.kind, config.env.name, **settings)
+def _on_device(config: ConfigDict, kind: str, settings: dict[str, Any]) -> Experiment:
+    env = device_env(kind, config.env.name, **settings)
     parts = _parts(config, env.spec)
 
     def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
@@ -110,8 +131,8 @@ def _on_device(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
     return Experiment(config=config, pool=pool, evaluator=evaluator, train=train, **parts._asdict())
 
 
-def _on_host(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
-    make = host_env(config.env.kind, config.env.name, **settings)
+def _on_host(config: ConfigDict, kind: str, settings: dict[str, Any]) -> Experiment:
+    make = host_env(kind, config.env.name, **settings)
     streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
     pools: list[HostPool] = []
     try:
@@ -134,18 +155,20 @@ def _on_host(config: ConfigDict, settings: dict[str, Any]) -> Experiment:
 
 
 def _check_video(pool: HostPool, size: int) -> None:
-    """RuntimeError at the start, not at the first video, where states are learned from and there is no OpenGL."""
+    """RuntimeError at the start, not at the first video, where states are learned from and nothing can be drawn."""
     try:
         pool.reset()
-        pool.render(size)
-    except RuntimeError as error:
+        pool.pictures(size)
+    except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"{error} Or train without videos: --config.video.every=0") from error
 
 
 def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
     schedule = make_schedule(config)
     agent = make_agent(config, spec, make_optimisers(config, schedule.updates(schedule.total)))
-    keep_frames = config.replay.store == "frame"
+    store, why = choose_store(config, spec, total_memory())
+    config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
+    keep_frames = store == "frame"
     replay = make_replay(
         jax.eval_shape(spec.observe, spec.scene) if keep_frames else spec.scene,
         (lambda frame: frame) if keep_frames else spec.observe,
@@ -156,6 +179,7 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         discount=config.replay.discount,
         lanes=config.env.num_envs,
         reward_scale=config.replay.reward_scale,
+        vary=make_vary(config, spec, store),
     )
     check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free_memory())
     steps = make_steps(
@@ -171,7 +195,7 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         horizon=_horizon(config),
     )
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
-    return Parts(spec, agent, replay, schedule, steps, keys)
+    return Parts(spec, agent, replay, schedule, steps, keys, f"{store}s{why}")
 
 
 def _horizon(config: ConfigDict) -> Callable[[Step], Any] | None:

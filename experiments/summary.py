@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from envs.pool import HostPool
 from experiments.results import Folder
 from experiments.setup import Experiment, seeds_mode
 from experiments.topology import leaf_size, models
@@ -29,7 +30,9 @@ def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str
     sizes = {name: sum(leaf_size(p.shape) for p in jax.tree.leaves(m.params)) for name, m in networks.items()}
     replay, seeds = experiment.replay.nbytes, len(config.seeds)
     view = f"pixels {config.env.image_size}x{config.env.image_size}" if spec.pixels else "states"
-    where = f"{config.env.workers} workers" if "workers" in config.env else "on the device"
+    where = f"{config.env.workers} workers" if isinstance(experiment.pool, HostPool) else "on the device"
+    if spec.pixels and "renderer" in config.env:
+        view += f" by {config.env.renderer}"
     rows = {
         "results": str(folder.root),
         "device": f"{device.platform} ({device.device_kind}), {jax.local_device_count()} in all",
@@ -40,7 +43,9 @@ def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str
         f"{schedule.updates(schedule.total):,} updates per seed",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",
         "plasticity": config.plasticity.method,
-        "replay": f"{replay:,} bytes per seed, {replay * seeds:,} in all",
+        "replay": f"{replay:,} bytes per seed, {replay * seeds:,} in all, "
+        f"{replay / config.replay.capacity:,.0f} per transition",
+        "stored": experiment.store,
     }
     width = max(map(len, rows))
     for name, text in rows.items():

@@ -45,7 +45,7 @@ class Counter:
     def replay(self, seed, actions):
         return [self.reset(seed), *(self.step(action).scene for action in actions)][-1]
 
-    def render(self, size):
+    def picture(self, size):
         return np.full((size, size, 3), self._steps, np.uint8)
 
     def close(self):

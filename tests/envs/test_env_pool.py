@@ -37,7 +37,7 @@ def test_lanes_reset_themselves(backend):
             arrival = pool.step(actions)
         np.testing.assert_array_equal(arrival.step.truncated, [False, True, True])
         np.testing.assert_array_equal(arrival.reset[1:, 0], seeds[1][1:])
-        np.testing.assert_array_equal(pool.render(4)[:, 0, 0, 0], [4, 0, 0])
+        np.testing.assert_array_equal(pool.pictures(4)[:, 0, 0, 0], [4, 0, 0])
         snapshot = pool.snapshot()
         np.testing.assert_array_equal(snapshot["episode"], [1, 1, 1])
         np.testing.assert_array_equal(snapshot["steps"], [4, 0, 0])
@@ -52,10 +52,10 @@ def test_backends_agree_with_serial_on_pixels(backend):
 
     def run(which):
         with HostPool(make, [(3,), (4,)], which) as pool:
-            return pool.spec, pool.reset(), [pool.step(each) for each in actions], pool.render(40)
+            return pool.spec, pool.reset(), [pool.step(each) for each in actions], pool.pictures(40)
 
     (spec, first, steps, frame), (spec2, first2, steps2, frame2) = run("serial"), run(backend)
-    assert spec == spec2 and spec.episode_steps == 4
+    assert spec.draw == spec2.draw and spec.episode_steps == 4
     np.testing.assert_array_equal(first, first2)
     np.testing.assert_array_equal(frame, frame2)
     assert sum(step.step.truncated.sum() for step in steps) == 2
@@ -67,15 +67,15 @@ def test_backends_agree_with_serial_on_pixels(backend):
 
 # Tasks whose model itself changes from episode to episode: targets, joints, gains, terrain.
 @pytest.mark.parametrize(
-    ("name", "other", "repeat", "before"),
+    ("name", "renderer", "other", "repeat", "before"),
     [
-        ("reacher_easy", "process", 200, 7),  # 5 steps an episode: into the second one
-        ("finger_turn_hard", "serial", 4, 6),
-        ("quadruped_escape", "thread", 2, 3),
+        ("reacher_easy", "jax", "process", 200, 7),  # 5 steps an episode: into the second one
+        ("finger_turn_hard", "gl", "serial", 4, 6),
+        ("quadruped_escape", "gl", "thread", 2, 3),
     ],
 )
-def test_snapshot_continues_bit_for_bit(name, other, repeat, before):
-    make = host_env("dmc", name, pixels=True, image_size=32, action_repeat=repeat)
+def test_snapshot_continues_bit_for_bit(name, renderer, other, repeat, before):
+    make = host_env("dmc", name, pixels=True, image_size=32, action_repeat=repeat, renderer=renderer)
     with HostPool(make, [(0, 5), (0, 6)], "serial") as pool, HostPool(make, [(0, 5), (0, 6)], other) as second:
         shape = (before + 3, 2, pool.spec.action_dim)
         actions = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)

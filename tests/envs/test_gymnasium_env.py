@@ -203,7 +203,7 @@ def test_pools_agree_and_restore_mid_episode():
 def test_frames():
     env = make_gymnasium("HalfCheetah-v5")
     scenes, _, _ = play(env, 0, random_actions(env, 3))
-    frame = env.render(96)
+    frame = env.picture(96)
     assert (frame.shape, frame.dtype) == ((96, 96, 3), np.uint8)
     assert frame.std() > 10
     again = make_gymnasium("HalfCheetah-v5", pixels=True, image_size=96)
@@ -220,7 +220,7 @@ def test_frames():
 def test_tasks_without_cameras_are_drawn_too():
     env = make_gymnasium("Reacher-v5")
     env.reset(0)
-    assert env.render(64).std() > 10
+    assert env.picture(64).std() > 10
     env.close()
 
 

@@ -49,7 +49,7 @@ class Blob:
     def replay(self, seed, actions):
         return [self.reset(seed), *(self.step(action).scene for action in actions)][-1]
 
-    def render(self, size):
+    def picture(self, size):
         return np.repeat(np.repeat(self._scene(), size // SIZE, 0), size // SIZE, 1)
 
     def close(self):
@@ -64,7 +64,7 @@ def experiment(seeds=(3, 5), how="map", total=40, method="ne"):
     """An experiment on `Blob` whose topology changes every four updates; its programs are compiled once per process."""
     pool, eval_pool = (HostPool(Blob, [(seed, stream) for seed in seeds], "serial") for stream in (0, 1))
     parts = programs(seeds, how, total, method)
-    config, *_, schedule, steps, keys = parts
+    config, *_, schedule, steps, keys, _ = parts
     evaluator = host_evaluator(eval_pool, steps, seeds, config.eval.episodes)
 
     def train(run, pause, next_due, until=None):
@@ -88,7 +88,7 @@ def programs(seeds, how, total, method):
     replay = make_replay(spec.scene, _same, 1, capacity=30, stack=3, nstep=2, discount=0.9)
     steps = make_steps(agent, replay, spec, schedule, batch_size=8, frames=3, how=how, measure=measure_plasticity)
     keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
-    return config, spec, agent, replay, schedule, steps, keys
+    return config, spec, agent, replay, schedule, steps, keys, "frames"
 
 
 def fresh(built):
