@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from envs.types import Arrival, DeviceEnv, EnvState, Scene
+from ne_jax import cond_any
 
 
 def arrive(
     env: DeviceEnv, state: EnvState, action: Float[Array, " actions"], key: Key[Array, ""]
 ) -> tuple[EnvState, Arrival]:
-    """One step of one environment. Where it ends the episode, the state is that of the next one's start."""
+    """One step of one environment. Where it ends the episode, the state is that of the next one's start.
+
+    Many side by side start new episodes only in steps where some lane needs one: a start can cost more than a step.
+    """
     step_key, reset_key = jax.random.split(key)
     after, step = env.step(state, action, step_key)
-    fresh, first = env.reset(reset_key)
     over = jnp.logical_or(jnp.asarray(step.terminated), jnp.asarray(step.truncated))
 
-    def instead(new: Array, old: Array) -> Array:
-        return jnp.where(over, new, old)
+    def start(key: Key[Array, ""], *ended: Any) -> tuple[EnvState, Scene]:
+        return env.reset(key)
 
-    return jax.tree.map(instead, fresh, after), Arrival(step, jax.tree.map(instead, first, step.scene))
+    def go_on(key: Key[Array, ""], state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
+        return state, scene
+
+    state, first = cond_any(over, start, go_on, reset_key, after, step.scene)
+    return state, Arrival(step, first)
 
 
 class DevicePool:
@@ -41,13 +50,17 @@ class DevicePool:
         self.state, scene = self._reset(self._keys)
         return scene
 
-    def snapshot(self) -> EnvState:
-        """Where every lane is."""
-        return self.state
+    def snapshot(self) -> list[Array]:
+        """Where every lane is; without arrays of no size, which a checkpoint cannot hold."""
+        return [leaf for leaf in jax.tree.leaves(self.state) if leaf.size]
 
-    def restore(self, snapshot: EnvState) -> None:
+    def restore(self, snapshot: list[Array]) -> None:
         """Take every lane back to where a snapshot found it; nothing is drawn."""
-        self.state = snapshot
+        shapes, structure = jax.tree.flatten(jax.eval_shape(self._reset, self._keys)[0])
+        kept = iter(snapshot)
+        self.state = structure.unflatten(
+            next(kept) if each.size else jnp.zeros(each.shape, each.dtype) for each in shapes
+        )
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import UInt8
+    from jaxtyping import Int32, UInt8
 
 RenderQuality = Literal["fast", "canonical"]
 
@@ -154,6 +154,18 @@ class Renderer:
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(self._frame, None, self._rect, self._context)
         return np.ascontiguousarray(self._frame[::-1])
+
+    def segment(self, data: Any) -> Int32[np.ndarray, "size size 2"]:
+        """What each pixel shows: MuJoCo's object type and the object's number; -1 for nothing. For `fast` renderers."""
+        flags = [int(self._mujoco.mjtRndFlag.mjRND_SEGMENT), int(self._mujoco.mjtRndFlag.mjRND_IDCOLOR)]
+        self._scene.flags[flags] = True
+        colours = self.render(data).astype(np.int32)
+        self._scene.flags[flags] = False
+        shown = [self._scene.geoms[i] for i in range(self._scene.ngeom)]
+        labels = np.full((len(shown) + 1, 2), -1, np.int32)
+        for geom in shown:
+            labels[geom.segid + 1] = geom.objtype, geom.objid
+        return labels[colours[..., 0] + (colours[..., 1] << 8) + (colours[..., 2] << 16)]
 
     def close(self) -> None:
         """Frees the OpenGL context; safe to call twice."""

@@ -1,9 +1,10 @@
 """How fast the parts are, as ratios measured in one run: `python -m experiments.bench --what=update`.
 
-envs: agent steps per second of host environments, by backend and rendering quality.
+envs: agent steps per second of host environments, by backend, renderer and rendering quality.
+render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 replay: one batch from the ring, against the bytes that it has to move.
-store: a replay of scenes against one of frames: bytes per transition, time per batch.
+store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
 train_states, train_pixels: the whole training chunk on the device, by number of seeds and of environments per seed.
 """
@@ -41,14 +42,14 @@ Row = tuple[str, float, str]
 
 def bench_envs(lanes: int = 2, seconds: float = 2.0) -> Iterator[Row]:
     """Host environments at 84x84, action repeat 2, random actions; the best of three runs."""
-    for quality in ("fast", "canonical"):
+    for renderer, quality in (("jax", "fast"), ("gl", "fast"), ("gl", "canonical")):
         for task in ("cartpole_swingup", "cheetah_run", "walker_walk"):
-            make = host_env("dmc", task, pixels=True, render_quality=quality)
+            make = host_env("dmc", task, pixels=True, renderer=renderer, render_quality=quality)
             for backend in ("serial", "thread", "process"):
                 with HostPool(make, [(0, lane) for lane in range(lanes)], backend) as pool:
                     pool.reset()
                     speed = max(_steps_per_second(pool, lanes, seconds) for _ in range(3))
-                yield f"{task} {quality} {backend}, {lanes} lanes", speed, "steps/s"
+                yield f"{task} {renderer} {quality} {backend}, {lanes} lanes", speed, "steps/s"
 
 
 def _steps_per_second(pool: HostPool, lanes: int, seconds: float) -> float:
@@ -58,6 +59,38 @@ def _steps_per_second(pool: HostPool, lanes: int, seconds: float) -> float:
         pool.step(actions[steps % len(actions)])
         steps += 1
     return steps * lanes / (time.perf_counter() - begin)
+
+
+def bench_render(size: int = 84, seconds: float = 3.0) -> Iterator[Row]:
+    """Frames alone, no physics. OpenGL draws in two threads or processes, as the pool of environments lets it."""
+    on_cpu = jax.default_backend() == "cpu"
+    for task in ("cartpole_swingup", "cheetah_run", "walker_walk", "humanoid_walk"):
+        env: Any = host_env("dmc", task, pixels=True, image_size=size)()
+        env.reset(0)
+        scenes = np.stack([env.step(np.zeros(env.spec.action_dim, np.float32)).scene for _ in range(32)])
+        draw = jax.jit(jax.vmap(env.spec.observe))
+        for batch in (1, 32, 256) if on_cpu else (32, 256, 1024, 4096, 16384):
+            many = jnp.asarray(np.resize(scenes, (batch, scenes.shape[1])))
+            speed = 1e3 * batch / _ms(draw, many)
+            yield f"{task} jax, batch {batch}", speed, "frames/s"
+            flops = (draw.lower(many).compile().cost_analysis() or {}).get("flops", 0.0)
+            if not on_cpu:  # XLA counts a loop once: on a CPU that would be one frame
+                yield f"{task} jax, batch {batch}", flops / batch * speed / 1e9, "GFLOP/s"
+        with suppress(RuntimeError):  # without OpenGL there is nothing to compare with
+            for backend in ("thread", "process"):
+                make = host_env("dmc", task, pixels=True, image_size=size, renderer="gl")
+                with HostPool(make, [(0, 0), (0, 1)], backend) as pool:
+                    pool.reset()
+                    yield f"{task} gl, two {backend} workers", _pictures_per_second(pool, size, seconds), "frames/s"
+
+
+def _pictures_per_second(pool: HostPool, size: int, seconds: float) -> float:
+    pool.pictures(size)
+    count, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        pool.pictures(size)
+        count += pool.lanes
+    return count / (time.perf_counter() - begin)
 
 
 def bench_update(variant: str, seeds: int = 2) -> Iterator[Row]:
@@ -112,15 +145,24 @@ def _filled(ring: Ring) -> Ring:
 
 
 def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
-    """Replays of scenes and of frames at 84x84, stacks of three, three-step returns."""
-    for task in ("Pendulum-v1", "Reacher-misc"):
-        spec = device_env("gymnax", task, pixels=True).spec
+    """Replays of scenes and of frames, stacks of three, three-step returns."""
+    for kind, task, size in (
+        ("gymnax", "Pendulum-v1", 84),
+        ("gymnax", "Reacher-misc", 84),
+        ("dmc", "cheetah_run", 84),
+        ("dmc", "cheetah_run", 40),
+        ("dmc", "walker_walk", 84),
+    ):
+        if kind == "gymnax":
+            spec = device_env(kind, task, pixels=True, image_size=size).spec
+        else:
+            spec = host_env(kind, task, pixels=True, image_size=size)().spec
         frame: Any = jax.eval_shape(spec.observe, spec.scene)
         for store, scene, observe in (("frame", frame, lambda frame: frame), ("scene", spec.scene, spec.observe)):
             replay = make_replay(scene, observe, spec.action_dim, capacity=capacity, stack=3, nstep=3, discount=0.99)
             ring, sample = _filled(replay.init()), jax.jit(replay.sample, static_argnums=2)
-            yield f"{task} {store}", replay.nbytes / capacity, "bytes"
-            yield f"{task} {store}, batch {batch}", _ms(sample, ring, jax.random.key(0), batch), "ms"
+            yield f"{task} {size} {store}", replay.nbytes / capacity, "bytes"
+            yield f"{task} {size} {store}, batch {batch}", _ms(sample, ring, jax.random.key(0), batch), "ms"
 
 
 def bench_frames(envs: int = 64, steps: int = 160) -> Iterator[Row]:
@@ -196,6 +238,7 @@ def main(_: list[str]) -> None:
     variant = _VARIANT.value
     benches: dict[str, Callable[[], Iterator[Row]]] = {
         "envs": bench_envs,
+        "render": bench_render,
         "update": lambda: bench_update(variant),
         "replay": bench_replay,
         "store": bench_store,
@@ -212,7 +255,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _ALL = ["envs", "update", "replay", "store", "frames", "train_states", "train_pixels"]
+    _ALL = ["envs", "render", "update", "replay", "store", "frames", "train_states", "train_pixels"]
     _WHAT = flags.DEFINE_multi_enum("what", _ALL, _ALL, "Which parts.")
     _VARIANT = flags.DEFINE_string("variant", "", "Variant of the pixel configs that is measured.")
     app.run(main)

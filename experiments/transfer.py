@@ -1,0 +1,87 @@
+"""Does a policy know its task in another picture? `python -m experiments.transfer --run=results/drq_ne_cheetah_run`.
+
+Plays the networks that a run of dm_control pixels left, greedily, in the same episodes with each renderer, and prints
+the mean returns and their ratio to those with the renderer that the run was trained with. Runs on MJX are played on
+MuJoCo. `gl` needs OpenGL.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from agents.learn import Model
+from agents.types import AgentState
+from experiments.checkpoint import load_model
+from experiments.setup import Experiment, setup
+from experiments.steps import over_seeds
+
+
+def play(folder: Path, renderer: str, episodes: int) -> Float[np.ndarray, "seeds episodes"]:
+    """Returns of a run's networks in episodes drawn by `renderer`, `jax` or `gl`.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or no networks yet.
+        ValueError: it is no run of dm_control from pixels.
+    """
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"--run={folder} holds no config.json; give a folder that experiments.run has made")
+    config = ConfigDict(json.loads((folder / "config.json").read_text()))
+    if config.env.kind != "dmc" or not config.env.pixels:
+        raise ValueError(
+            f"--run={folder} is no run of dm_control from pixels: its pictures come from one renderer only"
+        )
+    config.env.backend, config.env.renderer, config.eval.episodes = "mujoco", renderer, episodes
+    config.replay.store, config.replay.vary, config.video.every = "auto", ConfigDict(), 0
+    if renderer == "gl" and config.env.render_quality == "smooth":
+        config.env.render_quality = "fast"
+    experiment = setup(config)
+    try:
+        return experiment.evaluator.greedy(_networks(experiment, folder), 0).returns
+    finally:
+        experiment.close()
+
+
+def _networks(experiment: Experiment, folder: Path) -> AgentState:
+    state = jax.jit(over_seeds(experiment.agent.init, "map"))(experiment.keys)
+    places = [folder / str(seed) / "model" for seed in experiment.config.seeds]
+    if not all(place.exists() for place in places):
+        raise FileNotFoundError(f"{folder} holds no networks yet: they come with the run's first checkpoint")
+    saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(load_model, places))
+    parts = {}
+    for name, part in vars(state).items():
+        if isinstance(part, Model):
+            parts[name] = replace(part, params=saved[name]["params"])
+        elif isinstance(part, dict):
+            parts[name] = saved[name]["params"]
+    return replace(state, **parts)
+
+
+def main(_: list[str]) -> None:
+    """Print a line per renderer."""
+    folder = Path(_RUN.value)
+    trained = json.loads((folder / "config.json").read_text())["env"].get("renderer") if folder.exists() else "jax"
+    means: dict[str, float] = {}
+    for renderer in (trained, "gl" if trained == "jax" else "jax"):
+        try:
+            returns = play(folder, renderer, _EPISODES.value)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise SystemExit(f"error: {error}") from error
+        means[renderer] = float(returns.mean())
+        seeds = ", ".join(f"{mean:.1f}" for mean in returns.mean(axis=1))
+        ratio = means[renderer] / means[trained]
+        print(f"{renderer:>4}: mean return {means[renderer]:.1f} ({seeds}), {ratio:.3f} x", flush=True)
+
+
+if __name__ == "__main__":
+    _RUN = flags.DEFINE_string("run", None, "A folder that experiments.run has made.", required=True)
+    _EPISODES = flags.DEFINE_integer("episodes", 10, "Episodes per seed.")
+    app.run(main)
