@@ -30,8 +30,8 @@ def no_gl(cause: object) -> RuntimeError:
     """The one sentence that says why nothing can be drawn and what to do about it."""
     return RuntimeError(
         f"Pixels need headless OpenGL, which MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} does not give here ({cause}): "
-        "install it with `apt-get install libegl1 libgl1-mesa-dri` and set MUJOCO_GL=egl, or train from states with "
-        "`--config.env.pixels=False` (MUJOCO_GL=disable is then used)."
+        "install it with `apt-get install libegl1 libgl1-mesa-dri` and set MUJOCO_GL=egl, have dm_control drawn in JAX "
+        "with `--config.env.renderer=jax`, or train from states with `--config.env.pixels=False`."
     )
 
 

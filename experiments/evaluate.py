@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from agents.replay import side_by_side
 from agents.types import Agent, AgentState
 from envs.pool import HostPool
-from envs.types import DeviceEnv, observe
+from envs.types import DeviceEnv
 from experiments.steps import NEVER, OverSeeds, Stack, Steps, over_seeds, stack_frames
 
 Policy = Callable[[Stack], Float[np.ndarray, "seeds actions"]]
@@ -67,9 +67,9 @@ def host_evaluator(pool: HostPool, steps: Steps, seeds: tuple[int, ...], episode
         pictures = np.stack(kept, axis=1)
         if pool.spec.draw is None:
             return pictures
-        return np.stack([np.asarray(draw(each, size)) for each in pictures])
+        draw = jax.jit(jax.vmap(pool.spec.draw, in_axes=(0, None)), static_argnums=1)
+        return np.stack([np.asarray(draw(each, size)) for each in pictures])  # by seed, to spare the device's memory
 
-    draw = jax.jit(jax.vmap(pool.spec.draw or observe, in_axes=(0, None)), static_argnums=1)
     return Evaluator(greedy, random, pool.close)
 
 

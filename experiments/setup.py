@@ -99,7 +99,9 @@ def env_kind(config: ConfigDict) -> str:
             raise ValueError(f"env.backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
         if backend == "mjx" and config.env.get("renderer", "jax") != "jax":
             raise ValueError("env.backend=mjx draws on the device; set --config.env.renderer=jax")
-        return BACKENDS[backend]
+        kind = BACKENDS[backend]
+        if kind == "mjx":  # it takes no workers
+            return kind
     kinds = [*HOST_KINDS, *(each for each in DEVICE_KINDS if each not in BACKENDS)]
     if kind not in kinds:
         raise ValueError(f"env.kind must be one of {', '.join(kinds)}, got {kind!r}")

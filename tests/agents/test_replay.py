@@ -374,6 +374,6 @@ def test_pixels_are_stored_once():
 )
 def test_bad_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        MAKE(**FITTING | change)
+        MAKE(**{**FITTING, **change})
     MAKE(**FITTING)
-    MAKE(**FITTING | dict(capacity=18, lanes=3))
+    MAKE(**{**FITTING, "capacity": 18, "lanes": 3})

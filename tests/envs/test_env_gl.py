@@ -44,6 +44,20 @@ except RuntimeError as error:
     print(error)
 """
 
+DRAWN = """
+import numpy as np
+from envs import host_env
+env = host_env("dmc", "cartpole_swingup", pixels=True, image_size=40)()
+frame = np.asarray(env.spec.observe(env.reset(0)))
+print(frame.shape, frame.dtype, frame.std() > 10)
+"""
+MAIN = """
+from absl import app, flags
+from experiments import run
+flags.mark_flag_as_required("config")
+app.run(run.main, flags_parser=run.parse)
+"""
+
 
 def frames(name, quality, size=84, steps=3):
     """Frames of one short episode, and the same episode drawn by `physics.render`."""
@@ -130,8 +144,22 @@ def test_pixels_without_opengl_say_what_to_do(way):
     out = child(NO_GL[way] + PIXELS)
     assert out.count("\n") == 1
     assert "apt-get install libegl1 libgl1-mesa-dri" in out
+    assert "--config.env.renderer=jax" in out
     assert "--config.env.pixels=False" in out
-    assert "MUJOCO_GL=disable" in out
+    assert f"MUJOCO_GL={'disable' if way == 'disabled' else 'egl'}" in out
+
+
+@pytest.mark.parametrize("way", NO_GL)
+def test_the_ray_caster_needs_no_opengl(way):
+    out = child(NO_GL[way] + DRAWN)
+    assert out.split() == ["(40,", "40,", "3)", "uint8", "True"]
+
+
+@pytest.mark.slow
+def test_the_main_job_needs_no_opengl(tmp_path):
+    settings = ["--config=configs/dmc_pixels.py:smoke", f"--config.results_dir={tmp_path}"]
+    child(NO_GL["no libEGL"] + f"import sys; sys.argv = ['run', *{settings}]\n" + MAIN)
+    assert (tmp_path / "drq_ne_smoke_cartpole_swingup" / "grid.mp4").stat().st_size > 1000
 
 
 def test_a_context_that_cannot_be_made_is_explained(monkeypatch):

@@ -54,7 +54,8 @@ def traced(kind, size, centre, turn, origins, d, near=0.0):
 
 
 def vector(array):
-    return tuple(np.float32(part) for part in array)
+    x, y, z = (np.float32(part) if np.ndim(part) == 0 else part for part in array)
+    return x, y, z
 
 
 def mujoco_rays(kind, size, centre, turn, origins, d):

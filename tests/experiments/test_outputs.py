@@ -14,7 +14,7 @@ import mediapy
 import numpy as np
 import pytest
 
-from configs import dmc_pixels, gymnax_pixels, gymnax_states, mujoco_states
+from configs import dmc_pixels, gymnax_pixels, gymnax_states, mjx_pixels, mujoco_states
 from experiments.checkpoint import load_model
 from experiments.checks import validate
 from experiments.optimisers import density_schedule
@@ -117,10 +117,11 @@ OTHERS = {
     gymnax_states: ("td3_ne_smoke_Pendulum-v1", {"target_actor"}, [0, 100, 200, 300, 400], 200),
     gymnax_pixels: ("drq_ne_smoke_Pendulum-v1", {"encoder"}, [0, 200, 400, 600, 800], 100),
     mujoco_states: ("td3_ne_smoke_Hopper-v5", {"target_actor"}, [0, 100, 200, 300, 400], None),
+    mjx_pixels: ("drq_ne_mjx_smoke_cartpole_balance", {"encoder"}, [0, 800, 1600, 2400], 125),
 }
 
 
-SLOW = (gymnax_pixels, mujoco_states)
+SLOW = (gymnax_pixels, mujoco_states, mjx_pixels)
 MODULES = [pytest.param(m, marks=pytest.mark.slow) if m in SLOW else m for m in OTHERS]
 
 
@@ -182,6 +183,22 @@ BAD = [
     (dmc_pixels, dict(batch_size=0), "batch_size must be positive"),
     (dmc_pixels, dict(replay=dict(nstep=0)), "replay.nstep must be at least 1"),
     (dmc_pixels, dict(total_frames=2**33), "8589934592 makes 1073741824 agent steps .* 32-bit step counter"),
+    (dmc_pixels, dict(env=dict(renderer="opengl")), "env.renderer must be 'jax' or 'gl', not 'opengl'"),
+    (dmc_pixels, dict(env=dict(name="dog_run")), "dog_run shows a mesh, .* set --config.env.renderer=gl"),
+    (dmc_pixels, dict(env=dict(backend="mjx", renderer="gl")), "env.backend=mjx draws .* --config.env.renderer=jax"),
+    (
+        dmc_pixels,
+        dict(env=dict(backend="mjx", name="fish_swim")),
+        "'fish_swim' has no MJX version .* env.backend=mujoco",
+    ),
+    (dmc_pixels, dict(env=dict(backend="warp")), "env.backend must be one of mujoco, mjx, got 'warp'"),
+    (
+        dmc_pixels,
+        dict(replay=dict(store="frame", vary=dict(camera=5.0))),
+        "replay.vary changes scenes .* --config.replay.store=scene",
+    ),
+    (dmc_pixels, dict(replay=dict(vary=dict(colour=1.5))), "replay.vary.colour must lie in"),
+    (mjx_pixels, dict(env=dict(name="cartpole_ballance")), "close names are cartpole_balance"),
     (dmc_pixels, dict(env=dict(num_envs=0)), "env.num_envs must be positive, got 0"),
     (
         dmc_pixels,
@@ -208,7 +225,7 @@ BAD = [
     (gymnax_states, dict(plasticity=dict(every=21)), "plasticity.every=21 must be a multiple of agent.policy_delay=2"),
     (gymnax_states, dict(updates_per_step=0.7), "updates_per_step must be a whole number, or .* such as 0.5, got 0.7"),
     (gymnax_states, dict(updates_per_step=0.0), "updates_per_step must be a whole number, .* got 0"),
-    (gymnax_states, dict(replay=dict(store="scenes")), "replay.store must be scene or frame, got 'scenes'"),
+    (gymnax_states, dict(replay=dict(store="scenes")), "replay.store must be auto, scene or frame, got 'scenes'"),
     (gymnax_states, dict(replay=dict(nstep_from=-1)), "replay.nstep_from must not be negative, got -1"),
     (gymnax_states, dict(total_frames=2**30), "total_frames=1073741824 makes .* 32-bit step counter"),
     (gymnax_states, dict(total_frames=2**29, updates_per_step=4.0), "2147483648 updates, .* 32-bit step counter"),
