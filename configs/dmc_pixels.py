@@ -49,7 +49,7 @@ def quick() -> dict:
         batch_size=64,
         log_every=2_000,
         checkpoint_every=20_000,
-        env=dict(name="cartpole_swingup", image_size=40, action_repeat=8),
+        env=dict(name="cartpole_swingup", image_size=40, action_repeat=8, render_quality="smooth"),
         agent=dict(
             learning_rate=5e-4,
             channels=16,

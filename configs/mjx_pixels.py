@@ -30,7 +30,7 @@ def quick() -> dict:
     """Small pictures, whose edges have to be smooth to show small movements; small nets."""
     return dict(
         exp_id="drq_ne_mjx_quick",
-        seeds=(0, 1),
+        seeds=(0,),
         total_frames=80_000,
         seed_frames=2_000,
         updates_per_step=1.0,

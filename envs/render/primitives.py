@@ -57,13 +57,18 @@ def clamp(value: Any, low: Any, high: Any) -> Any:
     return jnp.where(value > high, high, value)
 
 
+def on_cpu() -> bool:
+    """Programs are made for a CPU, for which XLA wants other code than for an accelerator."""
+    return jax.default_backend() == "cpu"
+
+
 def inverse_root(value: Any) -> Any:
     """1 / sqrt(value) for positive values; finite at zero.
 
     On a CPU by Newton's method from a first guess in the float's bits. XLA holds square roots and divisions to be so
     costly that it writes each to memory before it is used twice; without them a whole picture becomes one loop.
     """
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return jax.lax.rsqrt(jnp.maximum(value, TINY * TINY))
     bits = jax.lax.bitcast_convert_type(jnp.asarray(value, jnp.float32), jnp.int32)
     guess = jax.lax.bitcast_convert_type(0x5F3759DF - (bits >> 1), jnp.float32)
@@ -75,7 +80,7 @@ def inverse_root(value: Any) -> Any:
 
 def inverse(value: Any) -> Any:
     """1 / value, of either sign."""
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return 1 / value
     guess = inverse_root(value * value)
     return value * guess * guess

@@ -23,8 +23,8 @@ from jaxtyping import Array, Float32, Int32, UInt8
 
 from envs.render import primitives, shading
 from envs.render.mujoco_scene import Scenery
-from envs.render.primitives import FAR, dot
-from envs.render.trace import Rays, Seen, World, camera_rays, each_of, in_pieces, meet, nearest, on_cpu, unpack
+from envs.render.primitives import FAR, dot, on_cpu
+from envs.render.trace import Rays, Seen, World, camera_rays, each_of, in_pieces, meet, nearest, unpack
 
 RenderQuality = Literal["fast", "smooth", "canonical"]
 

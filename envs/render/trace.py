@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32
 from envs.render import primitives
 from envs.render.catenary import hanging
 from envs.render.mujoco_scene import AXES, CATENARY_POINTS, Kind, Scenery, Surface, layout
-from envs.render.primitives import FAR, V3, Hit, dot
+from envs.render.primitives import FAR, V3, Hit, dot, on_cpu
 
 OPAQUE = 0.995
 """Least alpha of what hides all behind it, as in MuJoCo."""
@@ -264,8 +264,3 @@ def in_pieces(world: World, places: list[int], step: Callable[[list[int], Any], 
         else:
             carry = step(piece, carry)
     return carry
-
-
-def on_cpu() -> bool:
-    """XLA's CPU code wants small loops, its GPU code large ones."""
-    return jax.default_backend() == "cpu"
