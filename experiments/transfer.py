@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
@@ -67,6 +67,7 @@ def _networks(experiment: Experiment, folder: Path) -> AgentState:
 
 def main(_: list[str]) -> None:
     """Print a line per renderer."""
+    logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
     trained = json.loads((folder / "config.json").read_text())["env"].get("renderer") if folder.exists() else "jax"
     means: dict[str, float] = {}
