@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs import gl
-from envs.mujoco_env import MujocoEnv, Renderer, RenderQuality, check_settings
+from envs.mujoco_env import MujocoEnv, Renderer, check_settings
 from envs.render.mujoco_scene import Drawing
 from envs.render.scenery import make_scenery
 from envs.types import ArraySpec, EnvSpec, observe
@@ -34,7 +34,7 @@ def make_dmc(
     action_repeat: int = 2,
     camera_id: int | None = None,
     renderer: Renderer = "jax",
-    render_quality: RenderQuality = "fast",
+    render_quality: gl.RenderQuality = "fast",
 ) -> DmcEnv:
     """Makes one task of the suite, such as `cartpole_swingup`, `ball_in_cup_catch` or `manipulator_bring_ball`.
 
@@ -47,8 +47,8 @@ def make_dmc(
       camera_id: the model's camera, -1 for the free one; None takes 0, and 2 for the quadruped, as in DrQ-v2.
       renderer: `jax` draws on the device, from scenes of poses, and needs no OpenGL, but draws no meshes; `gl` is
         MuJoCo's own, on the host, whose scenes are frames.
-      render_quality: `canonical` draws what dm_control draws, `fast` leaves out shadows, reflections and multisampling;
-        `smooth`, with `jax` only, is `fast` with four rays a pixel.
+      render_quality: `canonical` has the look of dm_control's own frames, with `gl` bit for bit; `smooth` leaves out
+        shadows and reflections, `fast` also multisampling (with `jax`: four rays a pixel).
 
     Raises:
       ValueError: an unknown task, a setting that cannot be, or a task that `jax` does not draw.
@@ -74,7 +74,7 @@ def check_dmc(
     action_repeat: int = 2,
     camera_id: int | None = None,
     renderer: Renderer = "jax",
-    render_quality: RenderQuality = "fast",
+    render_quality: gl.RenderQuality = "fast",
 ) -> None:
     """Raises what `make_dmc` would raise for these settings, without loading the task; see there."""
     check_settings(pixels, image_size, action_repeat, camera_id, render_quality, renderer)
@@ -106,7 +106,7 @@ class DmcEnv(MujocoEnv):
         action_repeat: int,
         camera_id: int | None,
         renderer: Renderer,
-        render_quality: RenderQuality,
+        render_quality: gl.RenderQuality,
     ) -> None:
         suite = gl.import_suite(pixels=pixels and renderer == "gl")
         domain, task = split_name(name, suite.ALL_TASKS)

@@ -20,7 +20,8 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Int32, UInt8
 
-RenderQuality = Literal["fast", "canonical"]
+RenderQuality = Literal["fast", "smooth", "canonical"]
+"""Plain; with several rays a pixel; with shadows and reflections too. Of both renderers."""
 
 _lock = threading.Lock()  # thread workers import, and make contexts, at the same time
 _import_error: Exception | None = None
@@ -84,8 +85,8 @@ class Renderer:
 
     Once it has drawn, dm_control's own `physics.render` in that thread draws into the wrong OpenGL context.
 
-    `canonical` gives the pixels of `physics.render(size, size, camera_id)`. `fast` leaves out shadows, reflections and
-    multisampling: without a GPU these take nine tenths of the time.
+    `canonical` gives the pixels of `physics.render(size, size, camera_id)`. `smooth` has no shadows and reflections,
+    `fast` multisampling as well: without a GPU these take nine tenths of the time.
 
     Raises:
       RuntimeError: no OpenGL context can be made.
@@ -109,7 +110,7 @@ class Renderer:
             mujoco.mjv_defaultFreeCamera(self._model, self._camera)
         else:
             self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        if quality == "fast":
+        if quality != "canonical":
             self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._gl: Any

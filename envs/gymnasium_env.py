@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs import gl
-from envs.mujoco_env import MujocoEnv, RenderQuality, check_settings
+from envs.mujoco_env import MujocoEnv, check_settings
 from envs.types import ArraySpec, EnvSpec, observe
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def make_gymnasium(
     image_size: int = 84,
     action_repeat: int = 1,
     camera_id: int | None = None,
-    render_quality: RenderQuality = "fast",
+    render_quality: gl.RenderQuality = "fast",
 ) -> GymnasiumEnv:
     """Makes one MuJoCo task of gymnasium, such as `HalfCheetah-v5`, `Hopper-v5` or `Humanoid-v5`.
 
@@ -68,7 +68,7 @@ def check_gymnasium(
     image_size: int = 84,
     action_repeat: int = 1,
     camera_id: int | None = None,
-    render_quality: RenderQuality = "fast",
+    render_quality: gl.RenderQuality = "fast",
 ) -> None:
     """Raises what `make_gymnasium` would raise for these settings, without loading the task; see there."""
     check_settings(pixels, image_size, action_repeat, camera_id, render_quality)
@@ -144,7 +144,7 @@ class GymnasiumEnv(MujocoEnv):
         image_size: int,
         action_repeat: int,
         camera_id: int | None,
-        render_quality: RenderQuality,
+        render_quality: gl.RenderQuality,
     ) -> None:
         gymnasium = import_gymnasium(pixels=pixels)
         task = dataclasses.replace(gymnasium.spec(name), order_enforce=False)  # `step` sees to the order itself

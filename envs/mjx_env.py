@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Float32, Key
 from envs import gl
 from envs.mjx_tasks import TASKS, load_task
 from envs.mjx_tasks.physics import CONTROL_STEPS, Physics, State, Task, advance, look
-from envs.mujoco_env import RenderQuality, check_settings
+from envs.mujoco_env import check_settings
 from envs.render.mujoco_scene import Drawing, poses
 from envs.render.scenery import make_scenery
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, Scene, TimeStep, observe
@@ -39,12 +39,13 @@ def make_mjx(
     image_size: int = 84,
     action_repeat: int = 2,
     camera_id: int | None = None,
-    render_quality: RenderQuality = "fast",
+    render_quality: gl.RenderQuality = "fast",
 ) -> DeviceEnv:
     """Makes one task, such as `cheetah_run`; see `task_names`. Loads its model, and compiles nothing.
 
     Episodes last 1000 control steps and are truncated, never terminated. An action is held for `action_repeat` control
-    steps, their rewards are summed, and the repeat stops where the episode ends. No step draws random numbers.
+    steps, their rewards are summed, and the repeat stops where the episode ends. No step draws random numbers. A
+    simulation that diverges gives NaN, where dm_control raises an error.
 
     Args:
       name: domain and task, joined by an underscore.
@@ -106,7 +107,7 @@ def check_mjx(
     image_size: int = 84,
     action_repeat: int = 2,
     camera_id: int | None = None,
-    render_quality: RenderQuality = "fast",
+    render_quality: gl.RenderQuality = "fast",
 ) -> None:
     """Raises what `make_mjx` would raise for these settings, without loading the task; see there."""
     check_settings(pixels, image_size, action_repeat, camera_id, render_quality, "jax")
@@ -115,7 +116,7 @@ def check_mjx(
     if not _has_mjx():
         raise RuntimeError(
             "env.backend=mjx needs the package mujoco-mjx, which is not installed: "
-            "install it with `pip install 'ne_jax[mjx]'`, or set env.backend=mujoco."
+            "install it with `pip install mujoco-mjx==3.17.0`, or set env.backend=mujoco."
         )
 
 
@@ -169,5 +170,5 @@ def _agent_step(physics: Physics, task: Task, view: View, repeat: int, scene: ja
 
 
 @functools.cache
-def _drawing(name: str, camera: int, quality: RenderQuality) -> Drawing:
+def _drawing(name: str, camera: int, quality: gl.RenderQuality) -> Drawing:
     return Drawing(make_scenery(load_task(name)[0].host, camera, name), quality)

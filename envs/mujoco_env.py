@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 Renderer = Literal["jax", "gl"]
-RenderQuality = Literal["fast", "smooth", "canonical"]
 
 
 def check_settings(
@@ -25,7 +24,7 @@ def check_settings(
     image_size: int,
     action_repeat: int,
     camera_id: int | None,
-    render_quality: RenderQuality,
+    render_quality: gl.RenderQuality,
     renderer: Renderer = "gl",
 ) -> None:
     """Raises a ValueError for a setting that no MuJoCo task could have."""
@@ -36,9 +35,8 @@ def check_settings(
         )
     if renderer not in get_args(Renderer):
         raise ValueError(f"env.renderer must be 'jax' or 'gl', not {renderer!r}.")
-    qualities = get_args(RenderQuality if renderer == "jax" else gl.RenderQuality)
-    if render_quality not in qualities:
-        raise ValueError(f"env.render_quality must be {' or '.join(map(repr, qualities))}, not {render_quality!r}.")
+    if render_quality not in get_args(gl.RenderQuality):
+        raise ValueError(f"env.render_quality must be 'fast', 'smooth' or 'canonical', not {render_quality!r}.")
 
 
 def frame_spec(size: int) -> ArraySpec:
@@ -57,9 +55,11 @@ class MujocoEnv(ABC):
     _observation: Any  # None: no episode is under way
     _no_picture: ValueError | None = None
 
-    def _draw_with(self, image_size: int, camera: int, quality: RenderQuality, drawing: Drawing | None = None) -> None:
+    def _draw_with(
+        self, image_size: int, camera: int, quality: gl.RenderQuality, drawing: Drawing | None = None
+    ) -> None:
         self._size, self._camera, self._drawing = int(image_size), camera, drawing
-        self._quality: Any = quality
+        self._quality: gl.RenderQuality = quality
         self._renderers: dict[int, gl.Renderer] = {}
 
     def _seen(self) -> dict[str, Any]:

@@ -67,8 +67,13 @@ def host_evaluator(pool: HostPool, steps: Steps, seeds: tuple[int, ...], episode
         pictures = np.stack(kept, axis=1)
         if pool.spec.draw is None:
             return pictures
-        draw = jax.jit(jax.vmap(pool.spec.draw, in_axes=(0, None)), static_argnums=1)
-        return np.stack([np.asarray(draw(each, size)) for each in pictures])  # by seed, to spare the device's memory
+        return np.stack([np.asarray(draw(each, size=size)) for each in pictures])
+
+    @partial(jax.jit, static_argnames="size")
+    def draw(pictures: Array, size: int) -> Array:
+        assert pool.spec.draw is not None
+        paint = pool.spec.draw  # frame by frame: little memory on the device
+        return jax.lax.map(lambda each: paint(each, size), pictures)
 
     return Evaluator(greedy, random, pool.close)
 

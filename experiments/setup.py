@@ -168,7 +168,7 @@ def _check_video(pool: HostPool, size: int) -> None:
 def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
     schedule = make_schedule(config)
     agent = make_agent(config, spec, make_optimisers(config, schedule.updates(schedule.total)))
-    store, why = choose_store(config, spec, total_memory())
+    store, why = choose_store(config, spec, min(total_memory() / 2, 0.9 * free_memory()))
     config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
     keep_frames = store == "frame"
     replay = make_replay(

@@ -12,7 +12,7 @@ from agents.replay import nbytes
 from envs.types import EnvSpec
 
 
-def choose_store(config: ConfigDict, spec: EnvSpec, memory: int) -> tuple[str, str]:
+def choose_store(config: ConfigDict, spec: EnvSpec, room: float) -> tuple[str, str]:
     """What the replay stores, scene or frame, and, where `replay.store` is auto, why, in words.
 
     Frames cost memory and no time when they are sampled, scenes the reverse: see the measurements in the README.
@@ -22,20 +22,14 @@ def choose_store(config: ConfigDict, spec: EnvSpec, memory: int) -> tuple[str, s
     seeds, capacity = len(config.seeds), config.replay.capacity
     frame, scene = nbytes(jax.eval_shape(spec.observe, spec.scene)), nbytes(spec.scene)
     if frame == scene:
-        return "frame", ""
+        return "scene", ""
     if any(_varied(config).values()):
         return "scene", " (auto: replay.vary changes them whenever they are drawn)"
-    total, half = seeds * capacity * frame / 1e9, memory / 2e9
-    frames = f"{total:.1f} GB of frames"
-    if total <= half:
-        return (
-            "frame",
-            f" (auto: {frames} fit into half of the memory, {half:.1f} GB, and need no drawing when sampled)",
-        )
-    return (
-        "scene",
-        f" (auto: {frames} exceed half of the memory, {half:.1f} GB; a scene has {scene} bytes, not {frame:,})",
-    )
+    total = seeds * capacity * frame
+    frames, here = f"{total / 1e9:.1f} GB of frames", f"the {room / 1e9:.1f} GB of memory that may be taken for them"
+    if total <= room:
+        return "frame", f" (auto: {frames} fit into {here}, and need no drawing when sampled)"
+    return "scene", f" (auto: {frames} exceed {here}; a scene has {scene} bytes, not {frame:,})"
 
 
 def _varied(config: ConfigDict) -> dict[str, float]:
@@ -47,9 +41,11 @@ def make_vary(config: ConfigDict, spec: EnvSpec, store: str) -> Callable[..., An
     shares = _varied(config)
     if not any(shares.values()):
         return None
-    if spec.vary is None or store == "frame":
+    if spec.vary is None:
         raise ValueError(
-            "replay.vary changes scenes of MuJoCo when they are drawn for a batch; it needs pixels, "
-            "--config.env.renderer=jax and --config.replay.store=scene, or zeros for replay.vary.*"
+            "replay.vary needs dm_control from pixels with env.renderer=jax, whose scenes are drawn for each batch; "
+            "set replay.vary.* to 0"
         )
+    if store == "frame":
+        raise ValueError("replay.vary changes scenes when they are drawn for a batch; set --config.replay.store=scene")
     return spec.vary(**shares)

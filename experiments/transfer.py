@@ -32,22 +32,25 @@ def play(folder: Path, renderer: str, episodes: int) -> Float[np.ndarray, "seeds
         FileNotFoundError: the folder holds no run, or no networks yet.
         ValueError: it is no run of dm_control from pixels.
     """
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"--run={folder} holds no config.json; give a folder that experiments.run has made")
-    config = ConfigDict(json.loads((folder / "config.json").read_text()))
+    config = _config(folder)
     if config.env.kind != "dmc" or not config.env.pixels:
         raise ValueError(
             f"--run={folder} is no run of dm_control from pixels: its pictures come from one renderer only"
         )
     config.env.backend, config.env.renderer, config.eval.episodes = "mujoco", renderer, episodes
     config.replay.store, config.replay.vary, config.video.every = "auto", ConfigDict(), 0
-    if renderer == "gl" and config.env.render_quality == "smooth":
-        config.env.render_quality = "fast"
+    config.replay.capacity = 100 * config.env.num_envs  # never filled
     experiment = setup(config)
     try:
         return experiment.evaluator.greedy(_networks(experiment, folder), 0).returns
     finally:
         experiment.close()
+
+
+def _config(folder: Path) -> ConfigDict:
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"--run={folder} holds no config.json; give a folder that experiments.run has made")
+    return ConfigDict(json.loads((folder / "config.json").read_text()))
 
 
 def _networks(experiment: Experiment, folder: Path) -> AgentState:
@@ -69,17 +72,17 @@ def main(_: list[str]) -> None:
     """Print a line per renderer."""
     logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
-    trained = json.loads((folder / "config.json").read_text())["env"].get("renderer") if folder.exists() else "jax"
-    means: dict[str, float] = {}
-    for renderer in (trained, "gl" if trained == "jax" else "jax"):
-        try:
+    try:
+        trained = _config(folder).env.get("renderer", "gl")
+        before = 0.0
+        for renderer in (trained, "gl" if trained == "jax" else "jax"):
             returns = play(folder, renderer, _EPISODES.value)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise SystemExit(f"error: {error}") from error
-        means[renderer] = float(returns.mean())
-        seeds = ", ".join(f"{mean:.1f}" for mean in returns.mean(axis=1))
-        ratio = means[renderer] / means[trained]
-        print(f"{renderer:>4}: mean return {means[renderer]:.1f} ({seeds}), {ratio:.3f} x", flush=True)
+            mean, seeds = float(returns.mean()), ", ".join(f"{mean:.1f}" for mean in returns.mean(axis=1))
+            before = before or mean
+            ratio = f"{mean / before:.3f} x" if before else "no ratio to nothing"
+            print(f"{renderer:>4}: mean return {mean:.1f} ({seeds}), {ratio}", flush=True)
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -13,15 +13,10 @@ INFINITE = math.inf
 # Each falls from 1 at x = 0 to v at x = 1, where x >= 0 is the distance to the interval in margins.
 SIGMOIDS: dict[str, Callable[[Array, float], Array]] = {
     "gaussian": lambda x, v: jnp.exp(math.log(v) * x**2),
-    "hyperbolic": lambda x, v: 1 / jnp.cosh(math.acosh(1 / v) * x),
-    "long_tail": lambda x, v: 1 / (1 + (1 / v - 1) * x**2),
-    "reciprocal": lambda x, v: 1 / (1 + (1 / v - 1) * x),
-    "cosine": lambda x, v: (1 + jnp.cos(jnp.minimum(math.acos(2 * v - 1) * x, math.pi))) / 2,
     "linear": lambda x, v: jnp.maximum(1 - (1 - v) * x, 0),
     "quadratic": lambda x, v: jnp.maximum(1 - (1 - v) * x**2, 0),
-    "tanh_squared": lambda x, v: 1 - jnp.tanh(math.atanh(math.sqrt(1 - v)) * x) ** 2,
 }
-REACH_ZERO = ("cosine", "linear", "quadratic")
+REACH_ZERO = ("linear", "quadratic")
 
 
 def tolerance(

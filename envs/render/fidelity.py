@@ -5,7 +5,7 @@ move (intersection over union, of all poses together and of the worst one) and t
 colours, in 255ths, as `fast` and as `canonical`. It prints a table in Markdown and writes a sheet of frames: per task
 OpenGL's, ours, and four times the difference, first fast, then canonical.
 
-`--reference=tests/envs/reference/mujoco` writes the frames that the tests compare with instead.
+`--poses=3 --reference=tests/envs/reference/mujoco` writes the frames that the tests compare with instead.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def reference(names: list[str], count: int, folder: Path) -> Iterator[str]:
         path = folder / f"{name}.png"
         cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
         yield str(path)
-    np.savez_compressed(folder / "poses.npz", **scenes)
+    poses_file = folder / "poses.npz"
+    earlier = dict(np.load(poses_file)) if poses_file.exists() else {}
+    np.savez_compressed(poses_file, **(earlier | scenes))
 
 
 def main() -> None:
@@ -133,6 +135,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/renderers.png"), help="the sheet to write")
     parser.add_argument("--reference", type=Path, default=None, help="a folder for reference frames")
     args = parser.parse_args()
+    if args.out.suffix != ".png":
+        sys.exit(f"--out={args.out} cannot be written; give a file name that ends in .png.")
+    try:
+        _run(args)
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _run(args: argparse.Namespace) -> None:
     names = args.tasks or benchmark_tasks()
     if args.reference:
         for path in reference(names, args.poses, args.reference):
@@ -145,8 +156,7 @@ def main() -> None:
         print(text, flush=True)
         rows.append(picture)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.out), np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]):
-        sys.exit(f"--out={args.out} cannot be written; give a file name that ends in .png.")
+    cv2.imwrite(str(args.out), np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(f"\n{args.out}")
 
 

@@ -27,13 +27,13 @@ class Hit(NamedTuple):
 
 def dot(a: V3, b: V3) -> Any:
     """Scalar product."""
-    terms = [p * q for p, q in zip(a, b) if not (_is_zero(p) or _is_zero(q))]
+    terms = [p * q for p, q in zip(a, b) if not (is_zero(p) or is_zero(q))]
     return sum(terms[1:], terms[0]) if terms else 0.0
 
 
 def from_to(a: V3, t: Any, d: V3) -> V3:
     """t * d - a: from `a` to a point on a ray."""
-    x, y, z = (t * q if _is_zero(p) else t * q - p for p, q in zip(a, d))
+    x, y, z = (t * q if is_zero(p) else t * q - p for p, q in zip(a, d))
     return x, y, z
 
 
@@ -42,7 +42,8 @@ def less(a: V3, scale: Any, b: V3) -> V3:
     return a[0] - scale * b[0], a[1] - scale * b[1], a[2] - scale * b[2]
 
 
-def _is_zero(value: Any) -> bool:
+def is_zero(value: Any) -> bool:
+    """A component that is known to be nothing."""
     return isinstance(value, float) and value == 0
 
 
@@ -116,7 +117,7 @@ def capsule(c: V3, d: V3, dd: Any, z: V3, size: Any, near: Any) -> Hit:
     radius, half = size[0], size[1]
     cz, cc = dot(c, z), dot(c, c)
     dz, dc = dot(d, z), dot(d, c)
-    a, b = dd - dz * dz + TINY, dc - dz * cz
+    a, b = _at_least(dd - dz * dz, 1e-6 * dd), dc - dz * cz
     inside = b * b - a * (cc - cz * cz - radius * radius)
     side = (b - root(inside)) * inverse(a)  # where the infinite cylinder begins
     at = side * dz - cz
@@ -134,7 +135,7 @@ def cylinder(c: V3, d: V3, dd: Any, z: V3, size: Any, near: Any) -> Hit:
     radius, half = size[0], size[1]
     cz, cc = dot(c, z), dot(c, c)
     dz, dc = dot(d, z), dot(d, c)
-    a, b, k = dd - dz * dz + TINY, dc - dz * cz, cc - cz * cz - radius * radius
+    a, b, k = _at_least(dd - dz * dz, 1e-6 * dd), dc - dz * cz, cc - cz * cz - radius * radius
     inside = b * b - a * k
     side = (b - root(inside)) * inverse(a)
     at = side * dz - cz
@@ -186,6 +187,11 @@ def box(c: V3, d: V3, x: V3, z: V3, size: Any, near: Any) -> Hit:
         for i in range(3)
     )
     return Hit(jnp.where(hit, t, FAR), (n[0], n[1], n[2]))
+
+
+def _at_least(value: Any, least: Any) -> Any:
+    """For the square of the sine between ray and axis: float32 may put it below zero where they are parallel."""
+    return jnp.where(value < least, least, value)
 
 
 def _nonzero(value: Any) -> Any:

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32, UInt8
 
+from envs.gl import RenderQuality
 from envs.render import primitives, shading
 from envs.render.mujoco_scene import Scenery
 from envs.render.primitives import FAR, dot, on_cpu
 from envs.render.trace import Rays, Seen, World, camera_rays, each_of, in_pieces, meet, nearest, unpack
-
-RenderQuality = Literal["fast", "smooth", "canonical"]
 
 
 class Quality(NamedTuple):

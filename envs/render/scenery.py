@@ -38,7 +38,7 @@ def make_scenery(model: Any, camera: int, task: str = "this model") -> Scenery:
 
     Raises:
         ValueError: it shows something that is not drawn here: meshes, skins, height fields, textured bodies, wrapped
-            tendons, other lights than MuJoCo's usual two.
+            tendons, surfaces of different shininess, other lights than MuJoCo's usual two.
     """
     import mujoco
 
@@ -57,6 +57,8 @@ def make_scenery(model: Any, camera: int, task: str = "this model") -> Scenery:
     geoms = [shown.geoms[i] for i in range(shown.ngeom)]
     primitives = tuple(_primitives(model, geoms, surfaces, task))
     tendons = tuple(_tendons(model, geoms, surfaces, task))
+    if len({surface.shininess for surface in surfaces}) > 1:
+        raise _cannot(task, "surfaces of different shininess")
     eye = mujoco.mjv_averageCamera(*shown.camera)
     if eye.orthographic:
         raise _cannot(task, "an orthographic camera")

@@ -9,10 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from envs.render.mujoco_scene import Checker, Light, Scenery
-from envs.render.primitives import V3, clamp, cross, dot, from_to, inverse, inverse_root
+from envs.render.primitives import V3, clamp, cross, dot, from_to, inverse, inverse_root, is_zero
 from envs.render.trace import Rays, Seen, World, choose
 
-FILTER = 1.0  # width of the texture filter in pixels
 PLAIN = Checker(((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)), (0.0, 0.0), (0.0, 0.0), 1.0)
 
 
@@ -36,7 +35,7 @@ def light(
     albedo = [dim * tint[k] * seen.value(lambda surface, k=k: surface.rgba[k]) for k in range(3)]
     specular = seen.value(lambda surface: surface.specular)
     emission = seen.value(lambda surface: surface.emission)
-    shininess = _same({surface.shininess for surface in scenery.surfaces})
+    shininess = scenery.surfaces[0].shininess  # of all, see make_scenery
     pattern = _pattern(rays, seen)
     base = [emission * part for part in albedo]
     total, placed = [base], iter(world.lights)
@@ -88,7 +87,7 @@ def _shadow_rays(each: Light, position: V3, direction: V3, p: V3, n: V3, depth: 
 
 
 def _at(rays: Rays, t: Any) -> V3:
-    x, y, z = (t * d if _zero(o) else o + t * d for o, d in zip(rays.origin, rays.d))
+    x, y, z = (t * d if is_zero(o) else o + t * d for o, d in zip(rays.origin, rays.d))
     return x, y, z
 
 
@@ -105,14 +104,14 @@ def _pattern(rays: Rays, seen: Seen) -> list[Any]:
     offset = (centre[0] - rays.origin[0], centre[1] - rays.origin[1], centre[2] - rays.origin[2])
     local = from_to(offset, seen.t, rays.d)
     at, scale = [of(lambda c, i=i: c.at[i]) for i in range(2)], [of(lambda c, i=i: c.scale[i]) for i in range(2)]
-    width = FILTER * _footprint(plane.x, y, plane.z, rays, seen.t, scale)
+    width = _footprint(plane.x, y, plane.z, rays, seen.t, scale)
     texel = of(lambda c: c.texel)
     width = jnp.where(width < texel, texel, width)
     waves = [_square_wave(a + b * dot(local, axis), width) for a, b, axis in zip(at, scale, (plane.x, y))]
     swing = waves[0] * waves[1]
     colours = []
     for k in range(3):
-        middle, half = of(lambda c, k=k: (c.colours[0][k] + c.colours[1][k]) / 2), 0.5
+        middle = of(lambda c, k=k: (c.colours[0][k] + c.colours[1][k]) / 2)
         half = of(lambda c, k=k: (c.colours[0][k] - c.colours[1][k]) / 2)
         colours.append(middle + half * swing)
     return colours
@@ -155,12 +154,6 @@ def sky(scenery: Scenery, world: World, rays: Rays) -> list[Any]:
     return colours
 
 
-def _same(values: set[float]) -> float:
-    if len(values) > 1:
-        raise ValueError(f"Surfaces of different shininess {sorted(values)} are not drawn; use env.renderer=gl.")
-    return next(iter(values))
-
-
 def _power(base: Any, exponent: float) -> Any:
     return base ** int(exponent) if exponent == int(exponent) else jnp.exp(exponent * jnp.log(base + 1e-12))
 
@@ -168,7 +161,3 @@ def _power(base: Any, exponent: float) -> Any:
 def _unit(a: V3) -> V3:
     shorter = inverse_root(dot(a, a) + 1e-20)
     return a[0] * shorter, a[1] * shorter, a[2] * shorter
-
-
-def _zero(value: Any) -> bool:
-    return isinstance(value, float) and value == 0

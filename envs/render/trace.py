@@ -187,7 +187,7 @@ def meet(body: Body, rays: Rays) -> Hit:
     else:
         shape = primitives.ellipsoid if body.kind == "ellipsoid" else primitives.box
         hit = shape(near, d, body.x, body.z, body.size, least)
-    return hit._replace(t=hit.t + start)
+    return hit._replace(t=jnp.where(hit.t < FAR, hit.t + start, FAR))
 
 
 def nearest(world: World, things: list[Thing], rays: Rays, but: int | None = None) -> Seen:

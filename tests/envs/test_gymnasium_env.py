@@ -231,7 +231,7 @@ def test_tasks_without_cameras_are_drawn_too():
         ({"action_repeat": 1.5}, "env.action_repeat must be a positive integer"),
         ({"camera_id": 4}, "env.camera_id=4 is no camera of Hopper-v5; choose -1 or 0"),
         ({"camera_id": "side"}, "env.camera_id must be None"),
-        ({"render_quality": "best"}, "env.render_quality must be 'fast' or 'canonical'"),
+        ({"render_quality": "best"}, "env.render_quality must be 'fast', 'smooth' or"),
         ({"pixels": 1}, "env.pixels must be True or False"),
     ],
 )

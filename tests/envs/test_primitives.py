@@ -138,6 +138,16 @@ def test_normals_are_gradients(kind, size):
     assert np.quantile(np.sum(found * expected, axis=1), 0.02) > 0.9999  # edges have no gradient
 
 
+@pytest.mark.parametrize("kind", ["capsule", "cylinder"])
+def test_no_holes_where_a_ray_runs_along_the_axis(kind):
+    random = np.random.default_rng(1)
+    for axis in (np.array([0.0, 0.0, 1.0]), np.array([1e-4, 0.0, 1.0])):
+        turn = np.stack([np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), axis], axis=1)
+        d = np.stack([*(1e-4 * random.normal(size=(2, 4000))), -np.ones(4000)], axis=1).astype(np.float32)
+        t, _ = traced(kind, (0.3, 0.5, 0.0), np.array([0, 0, -4.0]), turn, np.zeros((4000, 3), np.float32), d)
+        assert (np.abs(t - (3.2 if kind == "capsule" else 3.5)) < 1e-3).all()
+
+
 def test_nothing_nearer_than_near_counts():
     case = random_case("sphere", (0.5, 0.0, 0.0), 500, True)
     t, _ = traced("sphere", (0.5, 0.0, 0.0), *case)

@@ -161,6 +161,16 @@ def test_what_cannot_be_drawn_is_refused(name, what):
         env.picture(64)
 
 
+def test_what_is_behind_the_camera_is_not_drawn():
+    _, scenery = loaded("pendulum_swingup")
+    scene = POSES["pendulum_swingup"][0].copy()
+    scene[3:9] *= np.array([-1, -1, -1, -1, -1, -1])  # turned around: all lies behind, near or far
+    for away in (0, 60, 900):
+        moved = scene.copy()
+        moved[:3] += -away * scene[6:9]
+        assert (np.asarray(jax.jit(make_segment(scenery), static_argnums=1)(moved, 16)) == -1).mean() > 0.5, away
+
+
 def test_variation():
     _, scenery = loaded("walker_walk")
     scene, draw = POSES["walker_walk"][0], jax.jit(make_draw(scenery), static_argnums=1)

@@ -48,7 +48,7 @@ def test_every_file_is_there(done):
     assert json.loads(folder.config.read_text()) == json.loads(config.to_json())
     versions = json.loads(folder.versions.read_text())
     assert {"jax", "flax", "mujoco", "device", "commit", "flags", "render_quality"} <= set(versions)
-    assert versions["render_quality"] == "fast"
+    assert (versions["renderer"], versions["render_quality"]) == ("jax", "smooth")
     assert any(folder.checkpoint.iterdir())
     assert folder.curves.stat().st_size > 10_000
     for seed in config.seeds:
