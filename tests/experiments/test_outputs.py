@@ -117,7 +117,7 @@ OTHERS = {
     gymnax_states: ("td3_ne_smoke_Pendulum-v1", {"target_actor"}, [0, 100, 200, 300, 400], 200),
     gymnax_pixels: ("drq_ne_smoke_Pendulum-v1", {"encoder"}, [0, 200, 400, 600, 800], 100),
     mujoco_states: ("td3_ne_smoke_Hopper-v5", {"target_actor"}, [0, 100, 200, 300, 400], None),
-    mjx_pixels: ("drq_ne_mjx_smoke_cartpole_balance", {"encoder"}, [0, 800, 1600, 2400], 125),
+    mjx_pixels: ("drq_ne_mjx_smoke_cartpole_balance", {"encoder"}, [0, 800, 1200, 1600, 2400], 125),
 }
 
 
