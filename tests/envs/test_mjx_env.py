@@ -138,7 +138,7 @@ def test_a_camera_that_is_not_there_is_named():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(mjx_env, "_has_mjx", lambda: False)
-    with pytest.raises(RuntimeError, match=r"pip install 'ne_jax\[mjx\]'"):
+    with pytest.raises(RuntimeError, match=r"pip install mujoco-mjx"):
         check_mjx("cheetah_run", pixels=False)
 
 
