@@ -27,7 +27,7 @@ def full() -> ConfigDict:
 
 
 def quick() -> dict:
-    """Small pictures, whose edges have to be smooth to show small movements; small nets."""
+    """Small pictures, whose smooth edges show small movements; small nets."""
     return dict(
         exp_id="drq_ne_mjx_quick",
         seeds=(0,),
