@@ -33,7 +33,7 @@ def full() -> ConfigDict:
     env.camera_id = placeholder(int)  # of the model; unset: 0, and 2 for the quadruped, as in DrQ-v2
     env.backend = "mujoco"  # on the host, or mjx: on the device, for the tasks that configs/mjx_pixels.py names
     env.renderer = "jax"  # draws on the device, without OpenGL; gl: MuJoCo's own renderer, on the host
-    env.render_quality = "fast"  # canonical: with shadows and reflections, slow; smooth: four rays a pixel (jax only)
+    env.render_quality = "fast"  # canonical: with shadows and reflections, slow; smooth: no jagged edges
     env.workers = "thread"  # thread, process or serial: how the environments step side by side
     return config
 

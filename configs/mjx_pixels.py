@@ -27,47 +27,23 @@ def full() -> ConfigDict:
 
 
 def quick() -> dict:
-    """Small pictures, whose smooth edges show small movements; small nets."""
-    return dict(
+    """The main job's small variant on another task; the settings that learn it within 80,000 frames."""
+    config = ConfigDict(dmc_pixels.quick())
+    config.update(
         exp_id="drq_ne_mjx_quick",
         seeds=(0,),
         total_frames=80_000,
-        seed_frames=2_000,
-        updates_per_step=1.0,
         batch_size=128,
-        log_every=2_000,
-        checkpoint_every=20_000,
-        env=dict(name="cartpole_balance", image_size=40, action_repeat=8, render_quality="smooth"),
-        agent=dict(
-            learning_rate=3e-4,
-            channels=16,
-            strides=(2, 2, 1, 1),
-            projection=32,
-            hidden=(128, 128),
-            std_steps=4_000,
-            random_steps=250,
-            shift_pad=2,
-        ),
-        replay=dict(capacity=10_000, reward_scale=0.125),  # an agent step sums eight rewards of at most 1
-        plasticity=dict(every=100),
-        eval=dict(every=6_000, episodes=4),
-        video=dict(every=30_000, size=192),
+        env=dict(name="cartpole_balance"),
+        agent=dict(learning_rate=3e-4),
     )
+    return config.to_dict()
 
 
 def smoke() -> dict:
     """One round of everything, in seconds; nothing is learned."""
-    config = ConfigDict(quick())
-    config.update(
-        exp_id="drq_ne_mjx_smoke",
-        total_frames=2_400,
-        seed_frames=400,
-        batch_size=8,
-        log_every=800,
-        checkpoint_every=1_600,
-        agent=dict(hidden=(32, 32)),
-        plasticity=dict(every=20),
-        eval=dict(every=1_200, episodes=1),
-        video=dict(every=2_400, size=64),
-    )
+    config = ConfigDict(dmc_pixels.smoke())
+    mine = quick()
+    config.update(exp_id="drq_ne_mjx_smoke", seeds=mine["seeds"], env=mine["env"])
+    config.agent.learning_rate = mine["agent"]["learning_rate"]
     return config.to_dict()

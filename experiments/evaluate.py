@@ -65,17 +65,22 @@ def host_evaluator(pool: HostPool, steps: Steps, seeds: tuple[int, ...], episode
 
     def film(kept: list[Any], size: int) -> UInt8[np.ndarray, "seeds steps size size 3"]:
         pictures = np.stack(kept, axis=1)
-        if pool.spec.draw is None:
+        if draw is None:
             return pictures
         return np.stack([np.asarray(draw(each, size=size)) for each in pictures])
 
-    @partial(jax.jit, static_argnames="size")
-    def draw(pictures: Array, size: int) -> Array:
-        assert pool.spec.draw is not None
-        paint = pool.spec.draw  # frame by frame: little memory on the device
-        return jax.lax.map(lambda each: paint(each, size), pictures)
-
+    draw = _filmed(pool.spec.draw) if pool.spec.draw else None
     return Evaluator(greedy, random, pool.close)
+
+
+def _filmed(draw: Callable[[Any, int], Array]) -> Callable[..., Array]:
+    """Frames of a row of pictures, `film(pictures, size=...)`; one after another, which takes little memory."""
+
+    @partial(jax.jit, static_argnames="size")
+    def film(pictures: Array, size: int) -> Array:
+        return jax.lax.map(lambda each: draw(each, size), pictures)
+
+    return film
 
 
 def _play_on_host(
@@ -137,9 +142,7 @@ def device_evaluator(
 
     greedy_program, random_program = program(greedy_action), program(random_action)
 
-    @partial(jax.jit, static_argnames="size")
-    def draw(pictures: Array, size: int) -> Array:
-        return jax.lax.map(lambda each: env.draw(each, size), pictures)
+    draw = _filmed(env.draw)
 
     def greedy(state: AgentState, video_size: int) -> Evaluation:
         returns, pictures, lengths = greedy_program(state, keys)

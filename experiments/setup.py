@@ -168,7 +168,8 @@ def _check_video(pool: HostPool, size: int) -> None:
 def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
     schedule = make_schedule(config)
     agent = make_agent(config, spec, make_optimisers(config, schedule.updates(schedule.total)))
-    store, why = choose_store(config, spec, min(total_memory() / 2, 0.9 * free_memory()))
+    free = free_memory()
+    store, why = choose_store(config, spec, min(total_memory() / 2, 0.9 * free))
     config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
     keep_frames = store == "frame"
     replay = make_replay(
@@ -183,7 +184,7 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         reward_scale=config.replay.reward_scale,
         vary=make_vary(config, spec, store),
     )
-    check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free_memory())
+    check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free)
     steps = make_steps(
         agent,
         replay,

@@ -23,7 +23,7 @@ def choose_store(config: ConfigDict, spec: EnvSpec, room: float) -> tuple[str, s
     frame, scene = nbytes(jax.eval_shape(spec.observe, spec.scene)), nbytes(spec.scene)
     if frame == scene:
         return "scene", ""
-    if any(_varied(config).values()):
+    if any(config.replay.vary.values()):
         return "scene", " (auto: replay.vary changes them whenever they are drawn)"
     total = seeds * capacity * frame
     frames, here = f"{total / 1e9:.1f} GB of frames", f"the {room / 1e9:.1f} GB of memory that may be taken for them"
@@ -32,13 +32,9 @@ def choose_store(config: ConfigDict, spec: EnvSpec, room: float) -> tuple[str, s
     return "scene", f" (auto: {frames} exceed {here}; a scene has {scene} bytes, not {frame:,})"
 
 
-def _varied(config: ConfigDict) -> dict[str, float]:
-    return dict(config.replay.vary)
-
-
 def make_vary(config: ConfigDict, spec: EnvSpec, store: str) -> Callable[..., Any] | None:
     """Augmentation by drawing differently; ValueError where frames are not drawn when they are sampled."""
-    shares = _varied(config)
+    shares = dict(config.replay.vary)
     if not any(shares.values()):
         return None
     if spec.vary is None:

@@ -139,9 +139,7 @@ class Scenery(NamedTuple):
     @property
     def floats(self) -> int:
         """Length of a scene."""
-        axes = sum(3 * len(AXES[each.kind]) for each in self.primitives)
-        lights = sum(6 for light in self.lights if light.row >= 0)
-        return 9 + lights + 3 * len(self.primitives) + axes + 3 * sum(each.points for each in self.tendons)
+        return 3 * (layout(self).tendons + sum(each.points for each in self.tendons))
 
 
 @dataclass(frozen=True)

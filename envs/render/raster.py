@@ -126,16 +126,23 @@ def paint(
     for distance, colour in layers:
         coverage = minimum(maximum(0.5 - distance * (1 / canvas.pixel), 0.0), 1.0)
         planes = [plane + coverage * (channel - plane) for plane, channel in zip(planes, colour)]
-    return _interleave(planes, canvas.size)
+    return interleave(planes).reshape(canvas.size, canvas.size, 3)
 
 
-def _interleave(planes: Sequence[Array | np.ndarray], size: int) -> UInt8[Array, "size size 3"]:
+def interleave(planes: Sequence[Array | np.ndarray]) -> UInt8[Array, "*shape 3"]:
     """Rounds three planes in 0..255 and puts them side by side in each pixel.
 
     Stacking them would make XLA's CPU backend work out every picture three times, one number at a time. Instead each
-    pixel becomes one 32-bit word, in vector code, of which three bytes are kept. Adding 2**23 rounds a float and leaves
-    the integer in its low bits, where a conversion would also look out for NaN and overflow.
+    pixel becomes one 32-bit word, in vector code, of which three bytes are kept.
     """
-    red, green, blue = (jax.lax.bitcast_convert_type(plane + 2.0**23, jnp.uint32) & 255 for plane in planes)
-    words = red | (green << 8) | (blue << 16)
-    return jax.lax.bitcast_convert_type(words, jnp.uint8)[..., :3].reshape(size, size, 3)
+    return jax.lax.bitcast_convert_type(pack(planes, 8), jnp.uint8)[..., :3]
+
+
+def pack(planes: Sequence[Array | np.ndarray], bits: int) -> Array:
+    """Three planes, each rounded to an integer of so many bits, side by side in one word per pixel.
+
+    Adding 2**23 rounds a float and leaves the integer in its low bits, where a conversion would also look out for NaN
+    and overflow.
+    """
+    low, middle, high = (jax.lax.bitcast_convert_type(plane + 2.0**23, jnp.uint32) & (2**bits - 1) for plane in planes)
+    return low | (middle << bits) | (high << 2 * bits)

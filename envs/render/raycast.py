@@ -25,6 +25,7 @@ from envs.gl import RenderQuality
 from envs.render import primitives, shading
 from envs.render.mujoco_scene import Scenery
 from envs.render.primitives import FAR, dot, on_cpu
+from envs.render.raster import interleave, pack
 from envs.render.trace import Rays, Seen, World, camera_rays, each_of, in_pieces, meet, nearest, unpack
 
 
@@ -100,21 +101,16 @@ def _draw_words(scenery: Scenery, quality: Quality, scene: Float32[Array, " floa
         return _words(scenery, quality, scene, size, *offset)
 
     words = jax.lax.map(sample, (right, down)) if on_cpu() else jax.vmap(sample)((right, down))
-    means = [jnp.mean((words >> shift & 1023).astype(jnp.float32), axis=0) for shift in (0, 10, 20)]
-    return _pack(means, 10)
-
-
-def _pack(planes: list[Any], bits: int) -> Any:
-    """Red, green and blue, each rounded to so many bits, side by side in one word per pixel."""
-    # Adding 2**23 rounds a float and leaves the integer in its low bits.
-    whole = [jax.lax.bitcast_convert_type(plane + 2.0**23, jnp.uint32) & (2**bits - 1) for plane in planes]
-    return whole[0] | (whole[1] << bits) | (whole[2] << 2 * bits)
+    return pack([jnp.mean(plane, axis=0) for plane in _planes(words)], 10)
 
 
 def _to_frames(words: Any) -> Array:
     """Words of ten bits per colour to uint8, red, green and blue in a last axis."""
-    planes = [(words >> shift & 1023).astype(jnp.float32) * (255 / 1023) for shift in (0, 10, 20)]
-    return jax.lax.bitcast_convert_type(_pack(planes, 8), jnp.uint8)[..., :3]
+    return interleave([plane * (255 / 1023) for plane in _planes(words)])
+
+
+def _planes(words: Any) -> list[Any]:
+    return [(words >> shift & 1023).astype(jnp.float32) for shift in (0, 10, 20)]
 
 
 def _words(scenery: Scenery, quality: Quality, scene: Array, size: int, right: Any, down: Any) -> Array:
@@ -129,7 +125,7 @@ def _words(scenery: Scenery, quality: Quality, scene: Array, size: int, right: A
     colour = [jnp.where(seen.hit, lit, far) for lit, far in zip(light, sky)]
     if world.glass:
         colour = _through(scenery, world, rays, seen, colour)
-    return _pack([1023 * plane for plane in colour], 10)
+    return pack([1023 * plane for plane in colour], 10)
 
 
 def _segment_one(scenery: Scenery, scene: Float32[Array, " floats"], size: int) -> Array:

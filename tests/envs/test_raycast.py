@@ -11,6 +11,7 @@ import pytest
 
 from envs.dmc import make_dmc
 from envs.gl import import_suite
+from envs.render import fidelity
 from envs.render.catenary import hanging
 from envs.render.fidelity import difference, overlap
 from envs.render.mujoco_scene import poses
@@ -50,11 +51,9 @@ def test_the_reference_holds_the_benchmarking_set():
 def check_against_opengl(name, quality, limit):
     _, scenery = loaded(name)
     scenes, fast, canonical, silhouettes = references(name)
-    frames = np.asarray(jax.jit(make_draw(scenery, quality), static_argnums=1)(scenes, SIZE))
-    assert difference(frames, fast if quality == "fast" else canonical) <= limit
-    labels = np.asarray(jax.jit(make_segment(scenery), static_argnums=1)(scenes, SIZE))
-    moving = [i for i, each in enumerate(scenery.primitives) if each.source == "geom" and each.moves]
-    assert overlap(np.isin(labels, moving), silhouettes) >= 0.97
+    views = fidelity.Views(scenery, scenes, {"fast": fast, "canonical": canonical}, silhouettes)
+    assert difference(fidelity.draw(views, quality), views.frames[quality]) <= limit
+    assert overlap(fidelity.silhouettes(views), views.silhouettes) >= 0.97
 
 
 @pytest.mark.parametrize("name", FEW)
