@@ -1,4 +1,4 @@
-"""What units do: activations to dormancy and FAU, and which weights belong to which unit."""
+"""What units do: activations and gradients to scores and shares of units, and which weights belong to which unit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ne_jax.sparsity import Leaves, leaves_by_path
+from ne_jax.sparsity import Leaves, density, leaves_by_path
 
 Activity = Callable[[PyTree, Any], Leaves]
 
@@ -19,7 +19,23 @@ def dormancy(activations: Float[Array, "*batch units"]) -> Float[Array, " units"
     All axes but the last are averaged over; a convolution's unit is a channel. A layer without any activity scores 0
     throughout (Sokar et al. 2023, definition 3.1).
     """
-    magnitude = jnp.abs(activations).mean(axis=range(activations.ndim - 1))
+    return _relative_magnitude(activations)
+
+
+def gradient_activity(gradient: Float[Array, "*fan units"]) -> Float[Array, " units"]:
+    """GraMa score of each unit of a kernel: mean |dL/dw| over its incoming weights / the layer's mean of the same.
+
+    1 on average, 0 for a unit that no gradient reaches; a layer without any gradient scores 0 throughout. GraMa (Liu et
+    al. 2025, arXiv:2505.24061) takes the mean of |dL/dh| over samples where this takes that of |dL/dw| over weights: an
+    optimiser is handed weight gradients of a whole batch, and sees neither dL/dh nor single samples. A ReLU that never
+    fires therefore scores 0 here, whatever its dL/dh. Absent weights count as long as `gradient` is dense.
+    """
+    return _relative_magnitude(gradient)
+
+
+def _relative_magnitude(values: Float[Array, "*any units"]) -> Float[Array, " units"]:
+    """Mean |value| of each unit over the mean of all; zeros throughout where that is zero."""
+    magnitude = jnp.abs(values).mean(axis=range(values.ndim - 1))
     mean = magnitude.mean()
     return jnp.where(mean > 0, magnitude / jnp.where(mean > 0, mean, 1), 0)
 
@@ -31,8 +47,18 @@ def dormant(activations: Float[Array, "*batch units"], tau: float = 0.0) -> Bool
 
 def dormant_ratio(activations: Leaves, tau: float = 0.0) -> Float[Array, ""]:
     """Share of all layers' units that are `tau`-dormant (Sokar et al. 2023, section 3). It counts units."""
-    flags = [dormant(h, tau) for h in activations.values()]
-    return sum((f.sum() for f in flags), jnp.zeros((), jnp.int32)) / sum(f.size for f in flags)
+    return dormant_ratio_by_layer(activations, tau)["all"]
+
+
+def dormant_ratio_by_layer(activations: Leaves, tau: float = 0.0) -> dict[str, Float[Array, ""]]:
+    """Share of each layer's units that are `tau`-dormant, and of all layers' units together under the key `all`."""
+    # The density of a set of flags is the share of those that are up.
+    return density({layer: dormant(h, tau) for layer, h in activations.items()})
+
+
+def gradient_dormant_ratio(gradients: Leaves, tau: float = 0.0) -> Float[Array, ""]:
+    """Share of all units whose GraMa score is at most `tau`, from {path: gradient of a kernel [*fan, units]}."""
+    return density({path: gradient_activity(gradient) <= tau for path, gradient in gradients.items()})["all"]
 
 
 def fau(activations: Leaves) -> Float[Array, ""]:
@@ -40,8 +66,12 @@ def fau(activations: Leaves) -> Float[Array, ""]:
 
     Not 1 - dormant ratio: a unit that fires on half of the samples is wholly alive, and counts one half here.
     """
-    positive = sum(((h > 0).sum() for h in activations.values()), jnp.zeros((), jnp.int32))
-    return positive / sum(h.size for h in activations.values())
+    return fau_by_layer(activations)["all"]
+
+
+def fau_by_layer(activations: Leaves) -> dict[str, Float[Array, ""]]:
+    """Fraction of active units of each layer, and of all layers together under the key `all`, see `fau`."""
+    return density({layer: h > 0 for layer, h in activations.items()})
 
 
 def flax_activity(apply: Callable[..., Any], activation: Callable[[Array], Array] | None = None) -> Activity:

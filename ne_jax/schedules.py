@@ -1,4 +1,4 @@
-"""Density over time: where each layer starts, where it ends, and how it gets there."""
+"""Density over time: where each layer starts, where it ends, and how it gets there; and how much is exchanged when."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from jaxtyping import Array, Float, Int
 from ne_jax.sparsity import Densities, Shapes, counts, erdos_renyi
 
 Progress = Callable[[Int[Array, ""] | int], Float[Array, ""]]
+
+
+Share = Callable[[Int[Array, ""] | int], Float[Array, ""]]
+"""What share of a layer's weights is exchanged in a round at an update."""
 
 
 class DensitySchedule(NamedTuple):
@@ -39,6 +43,47 @@ def linear_growth(initial: float | Densities, final: float | Densities, until: i
 def constant(density: float | Densities) -> DensitySchedule:
     """Keep `density` for ever. A number means Erdos-Renyi densities."""
     return DensitySchedule(_densities(density), _densities(density), lambda step: jnp.zeros(()))
+
+
+def cubic_pruning(final: float | Densities, until: int, begin: int = 0) -> DensitySchedule:
+    """Prune from dense to `final` between updates `begin` and `until`, fast at first: with x from 0 to 1 in between,
+    d(x) = final + (1 - final) * (1 - x)^3 (Zhu and Gupta 2017, eq. 1). A number means Erdos-Renyi densities.
+
+    Raises:
+        ValueError: `until` does not come after `begin`, or `begin` is negative.
+    """
+    if not 0 <= begin < until:
+        raise ValueError(f"pruning must end after it begins at or after update 0, got {begin} to {until}")
+
+    def progress(step: Int[Array, ""] | int) -> Float[Array, ""]:
+        x = jnp.clip((jnp.asarray(step, jnp.float32) - begin) / (until - begin), 0.0, 1.0)
+        return 1 - (1 - x) ** 3
+
+    return DensitySchedule(erdos_renyi(1.0), _densities(final), progress)
+
+
+def constant_share(share: float) -> Share:
+    """Exchange the same share in every round; in [0, 1)."""
+    _check_share(share)
+    return lambda step: jnp.asarray(share, jnp.float32)
+
+
+def cosine_share(share: float, until: int, begin: int = 0) -> Share:
+    """share / 2 * (1 + cos(pi x)), x from 0 at update `begin` to 1 at `until`, and nothing afterwards (RigL, Evci et
+    al. 2020, section 3).
+
+    Raises:
+        ValueError: the share lies outside [0, 1), or `until` does not come after `begin`.
+    """
+    _check_share(share)
+    if not 0 <= begin < until:
+        raise ValueError(f"rewiring must end after it begins at or after update 0, got {begin} to {until}")
+
+    def at(step: Int[Array, ""] | int) -> Float[Array, ""]:
+        x = jnp.clip((jnp.asarray(step, jnp.float32) - begin) / (until - begin), 0.0, 1.0)
+        return jnp.where(x < 1, share / 2 * (1 + jnp.cos(jnp.pi * x)), 0.0)
+
+    return at
 
 
 def counts_at(schedule: DensitySchedule, shapes: Shapes, step: Int[Array, ""] | int) -> dict[str, Int[Array, ""]]:
@@ -70,3 +115,8 @@ def _grow(
 
 def _densities(density: float | Densities) -> Densities:
     return density if callable(density) else erdos_renyi(density)
+
+
+def _check_share(share: float) -> None:
+    if not 0 <= share < 1:
+        raise ValueError(f"the share of weights that is exchanged must lie in [0, 1), got {share}")

@@ -22,7 +22,7 @@ Densities = Callable[[Shapes], dict[str, float]]
 
 
 def leaves_by_path(tree: PyTree) -> Leaves:
-    """Flatten `tree` into {path: leaf}, the keys of each path joined by slashes."""
+    """Flatten `tree` into {path: leaf}, the keys of each path joined by slashes. Flax's boxes add nothing to a path."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {_join(path): leaf for path, leaf in flat}
 
@@ -36,7 +36,9 @@ def replace_leaves(tree: PyTree, new: Mapping[str, Any]) -> PyTree:
 
 
 def _join(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    # Flax boxes arrays as `.value` (nnx.Variable, linen.Partitioned); nnx.Optimizer boxes them for `init` alone.
+    boxed = path and path[-1] == jax.tree_util.GetAttrKey("value")
+    return jax.tree_util.keystr(path[:-1] if boxed else path, simple=True, separator="/")
 
 
 def kernels(path: str, leaf: Array) -> bool:
@@ -133,7 +135,10 @@ def sparsify(key: Key[Array, ""], params: PyTree, densities: Densities, where: W
     for i, (path, shape) in enumerate(sorted(shapes.items())):
         _check_not_zero(path, found[path])
         scores = jax.random.uniform(jax.random.fold_in(key, i), shape)
-        new[path] = jnp.where(select(scores, keep[path]), found[path], 0)
+        # A weight that happens to be drawn as exactly zero (one in millions) must not look absent.
+        leaf = found[path]
+        leaf = jnp.where((leaf == 0) & jnp.any(leaf != 0), jnp.finfo(leaf.dtype).tiny, leaf)
+        new[path] = jnp.where(select(scores, keep[path]), leaf, 0)
     return replace_leaves(params, new)
 
 

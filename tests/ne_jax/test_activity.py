@@ -11,6 +11,8 @@ from oracles import FIRST, SECOND, Net, random_params
 
 import ne_jax
 
+X = jax.random.normal(jax.random.key(1), (7, 5))
+
 
 def activations(shape, seed=0):
     """Rectified noise of very different sizes; the first two units are idle."""
@@ -61,6 +63,57 @@ def test_fau_is_not_the_share_of_living_units():
     assert ne_jax.fau(h) == 0.5 and ne_jax.dormant_ratio(h) == 0
 
 
+def test_shares_by_layer():
+    layers = {"conv": activations((3, 4, 4, 8)), "dense": activations((16, 40), 1) - 0.1}
+    ours = {k: jnp.asarray(h) for k, h in layers.items()}
+    for tau in (0.0, 0.5):
+        ratios = ne_jax.dormant_ratio_by_layer(ours, tau)
+        assert set(ratios) == {"conv", "dense", "all"} and ratios["all"] == ne_jax.dormant_ratio(ours, tau)
+        for name, h in layers.items():
+            np.testing.assert_allclose(ratios[name], (scores(h) <= tau).mean(), rtol=1e-6)
+    shares = ne_jax.fau_by_layer(ours)
+    assert set(shares) == {"conv", "dense", "all"} and shares["all"] == ne_jax.fau(ours)
+    for name, h in layers.items():
+        np.testing.assert_allclose(shares[name], sum(x > 0 for x in h.ravel().tolist()) / h.size, rtol=1e-6)
+
+
+def gradient_scores(gradient):
+    """GraMa by its definition, unit after unit."""
+    units = np.moveaxis(np.asarray(gradient, np.float64), -1, 0).reshape(gradient.shape[-1], -1)
+    means = [sum(map(abs, unit)) / len(unit) for unit in units.tolist()]
+    return np.array([mean / (sum(means) / len(means)) for mean in means])
+
+
+def test_gradient_activity():
+    rng = np.random.default_rng(0)
+    layers = {"conv": (3, 3, 4, 8), "dense": (16, 40)}
+    gradients = {k: (rng.normal(size=s) * 10 ** rng.uniform(-2, 2, s[-1])).astype("float32") for k, s in layers.items()}
+    gradients["dense"][:, 5:8] = 0
+    expected = {k: gradient_scores(g) for k, g in gradients.items()}
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(ne_jax.gradient_activity(jnp.asarray(gradient)), expected[name], rtol=1e-6)
+    for tau in (0.0, 0.02, 0.5):
+        below = np.concatenate([score <= tau for score in expected.values()])
+        np.testing.assert_allclose(ne_jax.gradient_dormant_ratio(gradients, tau), below.mean(), rtol=1e-6)
+        assert 3 / 48 <= below.mean() < 1
+
+
+def test_gradient_activity_without_gradient():
+    np.testing.assert_array_equal(ne_jax.gradient_activity(jnp.zeros((3, 3, 2, 5))), np.zeros(5))
+    assert ne_jax.gradient_dormant_ratio({"a": jnp.zeros((4, 5)), "b": jnp.ones((4, 15))}) == 0.25
+
+
+def test_gradient_reaches_no_unit_that_never_fires():
+    params = random_params(Net(), X)
+    first = params["params"]["hidden_0"]["dense"]
+    first["bias"][3] = -100
+    silent = ~(relu_layer(X, first) > 0).any(axis=0)
+    assert silent[3] and not silent.all()
+    gradient = jax.jit(jax.grad(lambda p: cast(Any, Net().apply(p, X)).sum()))(params)
+    score = ne_jax.gradient_activity(gradient["params"]["hidden_0"]["dense"]["kernel"])
+    np.testing.assert_array_equal(score == 0, silent)
+
+
 class Plain(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -71,9 +124,6 @@ class Plain(nn.Module):
 
 def relu_layer(x, layer):
     return np.maximum(np.asarray(x, np.float64) @ np.asarray(layer["kernel"], np.float64) + layer["bias"], 0)
-
-
-X = jax.random.normal(jax.random.key(1), (7, 5))
 
 
 @pytest.mark.parametrize("batch", [X, (X,)], ids=["array", "tuple"])
@@ -137,6 +187,9 @@ def test_units_of_wants_the_whole_path():
     assert ne_jax.units_of("params/target/hidden_0/kernel", layers) is None
 
 
+KINDS = {"dd": ("dense", "dense"), "cc": ("conv", "conv"), "cd": ("conv", "dense")}
+
+
 class Gated(nn.Module):
     """Two layers with a gate on each unit of the first, to switch them on one by one."""
 
@@ -145,7 +198,7 @@ class Gated(nn.Module):
     @nn.compact
     def __call__(self, x, gate):
         layers = {"dense": nn.Dense, "conv": lambda n, **kw: nn.Conv(n, (3, 2), **kw)}
-        first, second = {"dd": ("dense", "dense"), "cc": ("conv", "conv"), "cd": ("conv", "dense")}[self.kind]
+        first, second = KINDS[self.kind]
         h = layers[first](5, name="first")(x)
         h = (jnp.abs(h) + 0.1) * gate  # never zero but where the gate is
         if first != second:
@@ -183,6 +236,45 @@ def test_incoming_weights_are_those_that_move_a_unit(kind, shape):
     for flags in [*np.eye(5, dtype=bool), np.array([0, 1, 1, 0, 0], bool)]:
         changed = np.asarray(effect(flags.astype(np.float32))) != 0
         np.testing.assert_array_equal(ne_jax.incoming(jnp.asarray(flags), changed.shape), changed)
+
+
+class Normed(nn.Module):
+    """Two layers with a LayerNorm between, and nudges to the units of the first before and after it."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x, before, after):
+        layers = {"dense": nn.Dense, "conv": lambda n, **kw: nn.Conv(n, (3, 2), **kw)}
+        first, second = KINDS[self.kind]
+        h = nn.LayerNorm()(layers[first](5, name="first")(x) + before)
+        h = nn.relu(h) + after
+        if first != second:
+            h = h.reshape(h.shape[0], -1)
+        return layers[second](3, name="second")(h)
+
+
+@pytest.mark.parametrize("kind, shape", GATED.items(), ids=GATED)
+def test_outgoing_weights_behind_a_norm(kind, shape):
+    """The next layer reads units behind the norm: without their outgoing weights it does not hear of them at all, and
+    with no other weights it hears all of it. Before the norm a unit moves its neighbours as well."""
+    x, net, still = np.random.default_rng(0).normal(size=shape).astype(np.float32), Normed(kind), np.zeros(5, "float32")
+    params = random_params(net, x, still, still)
+    kernel = params["params"]["second"]["kernel"]
+
+    @jax.jit
+    def output(kernel, before, after):
+        second = {**params["params"]["second"], "kernel": kernel}
+        return net.apply({"params": {**params["params"], "second": second}}, x, before, after)
+
+    for flags in [*np.eye(5, dtype=bool), np.array([1, 0, 0, 1, 0], bool)]:
+        leads_on, nudge = np.asarray(ne_jax.outgoing(jnp.asarray(flags), kernel.shape)), flags.astype(np.float32)
+        without, alone = np.where(leads_on, 0, kernel), np.where(leads_on, kernel, 0)
+        np.testing.assert_array_equal(output(without, still, nudge), output(without, still, still))
+        effect = output(kernel, still, nudge) - output(kernel, still, still)
+        np.testing.assert_allclose(output(alone, still, nudge) - output(alone, still, still), effect, atol=1e-5)
+        assert np.abs(effect).min() > 1e-3
+        assert np.abs(output(without, nudge, still) - output(without, still, still)).max() > 1e-3
 
 
 def test_flattened_channels_vary_fastest():

@@ -166,7 +166,7 @@ def test_missing_activations():
 def test_activations_of_another_width():
     before = network(0, 20)
     before = before._replace(activations={**before.activations, "hidden_0": np.ones((4, 7), np.float32)})
-    with pytest.raises(ValueError, match=r"\(5, 16\) does not lead into 7 units"):
+    with pytest.raises(ValueError, match=r"has 16 units, and its layer 7 activations"):
         evolve_of(SCHEDULE)(jax.random.key(0), 20, before)
 
 
@@ -185,7 +185,7 @@ def test_wrong_settings(settings, message):
 
 
 def test_static_has_no_rounds():
-    assert ne_jax.static() == ne_jax.Evolution(evolve=None, activity=None)
+    assert ne_jax.static() == ne_jax.Evolution(name="static")
 
 
 def test_activity_is_handed_on():

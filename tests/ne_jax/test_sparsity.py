@@ -4,10 +4,12 @@ import math
 from collections import Counter
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from flax.core import freeze
 from oracles import erk_counts, erk_densities, top_k
 
@@ -239,3 +241,20 @@ def test_replace_leaves_replaces_only_those():
 def test_density_by_layer_and_of_all():
     d = ne_jax.density({"a": MASK, "b": jnp.ones((3, 4), bool)})
     assert {k: float(v) for k, v in d.items()} == pytest.approx({"a": 3 / 6, "b": 1.0, "all": 15 / 18})
+
+
+def test_boxes_of_flax_add_nothing_to_a_path():
+    """nnx.Optimizer calls `init` with boxed arrays, `update` with bare ones: both go by the same paths."""
+    boxed = nnx.state(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
+    names = {"bias", "kernel"}
+    assert set(ne_jax.leaves_by_path(boxed)) == set(ne_jax.leaves_by_path(nnx.as_pure(boxed))) == names
+    assert set(ne_jax.leaves_by_path({name: nn.Partitioned(jnp.ones(2), (None,)) for name in names})) == names
+    masks = {"kernel": jnp.arange(12).reshape(3, 4) % 2 == 0}
+    whole, halved = ne_jax.leaves_by_path(boxed), ne_jax.leaves_by_path(ne_jax.apply(masks, boxed))
+    np.testing.assert_array_equal(halved["kernel"], np.where(masks["kernel"], whole["kernel"], 0))
+    # A part of the parameters may well be called value.
+    assert set(ne_jax.leaves_by_path({"value": {"kernel": 0}, "policy": Dense(0, 1)})) == {
+        "value/kernel",
+        "policy/kernel",
+        "policy/bias",
+    }
