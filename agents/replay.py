@@ -7,12 +7,16 @@ sampling is exactly uniform over transitions and never crosses an episode.
 
 A seed with several environments side by side has a *lane* for each, which fill at the same time and share the
 capacity. All functions are pure and treat the replay of one seed; seeds are a leading axis that loops `vmap` over.
+
+A *dynamic* replay also keeps what the policy would have done without noise, and can forget its oldest transitions
+before their slots are needed: they stay where they are, and are no longer sampled.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -42,17 +46,33 @@ class Ring:
     transitions: Int[Array, " lanes"]
     """Transitions completed so far."""
     oldest: Int[Array, " lanes"]
-    """The first transition that can be sampled: the slots before it are gone, or needed to complete its stack."""
+    """The first transition that is whole: the slots before it are gone, or needed to complete its stack."""
+    mean: Float[Array, "lanes size actions"] | None = None
+    """Of a dynamic replay: the policy's mean where `action` was taken."""
+    forgotten: Int[Array, " lanes"] | None = None
+    """Of a dynamic replay: the first transition that is not forgotten."""
 
 
 class Entry(NamedTuple):
-    """What arrives in each lane: a scene, how it was reached, its age. A reset has age 0, action and reward zero."""
+    """What arrives in each lane: a scene, how it was reached, its age. A reset has age 0, action and reward zero.
+
+    `mean` is for a dynamic replay: what the policy would have done without noise in place of `action`.
+    """
 
     scene: Scene
     action: Float[Array, "lanes actions"]
     reward: Float[Array, " lanes"]
     terminal: Bool[Array, " lanes"]
     age: Int[Array, " lanes"]
+    mean: Float[Array, "lanes actions"] | None = None
+
+
+class Past(NamedTuple):
+    """The oldest transitions as the policy met them; where `held` does not hold there are no more."""
+
+    obs: Obs
+    mean: Float[Array, "batch actions"]
+    held: Bool[Array, " batch"]
 
 
 class Replay(NamedTuple):
@@ -64,6 +84,10 @@ class Replay(NamedTuple):
         ordered by age: (0, 1) is everything, (0, 0.3) the oldest three tenths. Returns sum `nstep` rewards, or the
         `horizon` given, 1 to nstep, which may be traced.
     ready(ring): how many transitions can be sampled.
+    past(ring, places): the transitions at these places in the order of age, 0 the oldest; lanes take turns. Dynamic
+        replays only.
+    forget(ring, share, least): without the oldest `share` of each lane, as far as at least `least` transitions remain.
+        Dynamic replays only.
     nbytes: bytes of one ring.
     """
 
@@ -71,6 +95,8 @@ class Replay(NamedTuple):
     add: Callable[[Ring, Entry, Bool[Array, " lanes"]], Ring]
     sample: Callable[..., Transition]
     ready: Callable[[Ring], Int[Array, ""]]
+    past: Callable[[Ring, Int[Array, " batch"]], Past]
+    forget: Callable[[Ring, Any, int], Ring]
     nbytes: int
 
 
@@ -86,6 +112,7 @@ def make_replay(
     lanes: int = 1,
     reward_scale: float = 1.0,
     vary: Callable[[Key[Array, ""], Scene], Scene] | None = None,
+    dynamic: bool = False,
 ) -> Replay:
     """A replay of `capacity` scenes whose transitions have `stack` observations side by side and `nstep`-step returns.
 
@@ -96,13 +123,14 @@ def make_replay(
         lanes: environments that fill it side by side; each has `capacity // lanes` scenes.
         reward_scale: what rewards are multiplied with when they are sampled.
         vary: changes scenes before they are observed, all of one sampled transition in the same way.
+        dynamic: keep the policy's means, so that the oldest data can be forgotten when the policy has left them.
 
     Raises:
         ValueError: a setting is out of range, or a lane could not hold a single transition.
     """
     _validate(capacity, stack, nstep, discount, lanes)
     size = capacity // lanes
-    shapes = _shapes(scene, action_dim, lanes, size)
+    shapes = _shapes(scene, action_dim, lanes, size, dynamic)
     steps = jnp.arange(1, nstep + 1)
 
     def init() -> Ring:
@@ -122,7 +150,7 @@ def make_replay(
         def put(buffer: Array, value: Array, index: Array, when: Array) -> Array:
             return buffer.at[jnp.where(when, index, size)].set(value.astype(buffer.dtype), mode="drop")
 
-        stored = Entry(ring.scene, ring.action, ring.reward, ring.terminal, ring.age)
+        stored = Entry(ring.scene, ring.action, ring.reward, ring.terminal, ring.age, ring.mean)
         stored = jax.tree.map(lambda buffer, value: put(buffer, jnp.asarray(value), slot, keep), stored, entry)
         return Ring(
             **stored._asdict(),
@@ -130,10 +158,25 @@ def make_replay(
             slots=ring.slots + keep,
             transitions=ring.transitions + completes,
             oldest=ring.oldest + left,
+            forgotten=ring.forgotten,
         )
 
+    def first(ring: Ring) -> Int[Array, " lanes"]:
+        return ring.oldest if ring.forgotten is None else jnp.maximum(ring.oldest, ring.forgotten)
+
     def lane_ready(ring: Ring) -> Int[Array, " lanes"]:
-        return ring.transitions - ring.oldest
+        return ring.transitions - first(ring)
+
+    def look(ring: Ring, lane: Int[Array, ""], slots: Int[Array, " slots"], key: Key[Array, ""] | None = None) -> Obs:
+        """What was seen there; with a key, as `vary` changes it."""
+        scenes = jax.tree.map(lambda leaf: leaf[lane, slots % size], ring.scene)
+        if vary is not None and key is not None:
+            scenes = jax.vmap(vary, in_axes=(None, 0))(key, scenes)
+        return jax.vmap(observe)(scenes)
+
+    def stacked(ring: Ring, lane: Int[Array, ""], end: Int[Array, ""]) -> Int[Array, " stack"]:
+        """The slots of the stack that ends there; before the reset, the episode's first scene stands in."""
+        return end - jnp.minimum(jnp.arange(stack - 1, -1, -1), ring.age[lane, end % size])
 
     def transition(
         ring: Ring, lane: Int[Array, ""], slot: Int[Array, ""], horizon: Int[Array, ""], key: Key[Array, ""]
@@ -148,22 +191,13 @@ def make_replay(
         last = slot + length
         terminal = ring.terminal[lane, last % size]
 
-        def look(slots: Int[Array, " slots"]) -> Obs:
-            scenes = jax.tree.map(lambda leaf: leaf[lane, slots % size], ring.scene)
-            if vary is not None:
-                scenes = jax.vmap(vary, in_axes=(None, 0))(key, scenes)
-            return jax.vmap(observe)(scenes)
-
-        def stacked(end: Int[Array, ""]) -> Int[Array, " stack"]:
-            """The slots of the stack that ends there; before the reset, the episode's first scene stands in."""
-            return end - jnp.minimum(jnp.arange(stack - 1, -1, -1), ring.age[lane, end % size])
-
+        ends = [stacked(ring, lane, end) for end in (slot, last)]
         if nstep < stack:  # the stacks overlap: see the whole window once
             start = slot - stack + 1
-            window = look(start + jnp.arange(stack + nstep))
-            obs, next_obs = (jax.tree.map(lambda leaf, e=e: leaf[stacked(e) - start], window) for e in (slot, last))
+            window = look(ring, lane, start + jnp.arange(stack + nstep), key)
+            obs, next_obs = (jax.tree.map(lambda leaf, at=slots: leaf[at - start], window) for slots in ends)
         else:
-            obs, next_obs = look(stacked(slot)), look(stacked(last))
+            obs, next_obs = (look(ring, lane, slots, key) for slots in ends)
         return Transition(
             obs=side_by_side(obs),
             action=ring.action[lane, (slot + 1) % size],
@@ -186,12 +220,34 @@ def make_replay(
         ends = jnp.cumsum(width)
         number = jax.random.randint(key, (batch,), 0, jnp.maximum(ends[-1], 1))
         lane = jnp.minimum((number[:, None] >= ends).sum(axis=1), lanes - 1)
-        start = (ring.oldest + low - (ends - width))[lane] + number
+        start = (first(ring) + low - (ends - width))[lane] + number
         slot = ring.start[lane, start % size]
         looks = jax.random.split(jax.random.fold_in(key, 1), batch)
         return jax.vmap(transition, in_axes=(None, 0, 0, None, 0))(ring, lane, slot, jnp.asarray(horizon), looks)
 
-    return Replay(init, jax.vmap(add_to_lane), sample, lambda ring: lane_ready(ring).sum(), nbytes(shapes))
+    def past(ring: Ring, places: Int[Array, " batch"]) -> Past:
+        means = _dynamic(ring.mean)
+
+        def one(place: Int[Array, ""]) -> Past:
+            lane, number = place % lanes, place // lanes
+            slot = ring.start[lane, (first(ring)[lane] + number) % size]
+            obs = side_by_side(look(ring, lane, stacked(ring, lane, slot)))
+            return Past(obs, means[lane, (slot + 1) % size], number < lane_ready(ring)[lane])
+
+        return jax.vmap(one)(places)
+
+    def forget(ring: Ring, share: Float[Array, ""] | float, least: int) -> Ring:
+        _dynamic(ring.forgotten)
+        ready = lane_ready(ring)
+        drop = jnp.floor(ready * share).astype(jnp.int32)
+        # Whole numbers throughout: what may go in all is given to one lane after the other.
+        may_go = jnp.maximum(ready.sum() - least, 0) - (jnp.cumsum(drop) - drop)
+        return replace(ring, forgotten=first(ring) + jnp.clip(may_go, 0, drop))
+
+    def ready(ring: Ring) -> Int[Array, ""]:
+        return lane_ready(ring).sum()
+
+    return Replay(init, jax.vmap(add_to_lane), sample, ready, past, forget, nbytes(shapes))
 
 
 def side_by_side(frames: Shaped[Array, "stack *frame"]) -> Obs:
@@ -204,7 +260,13 @@ def nbytes(tree: PyTree) -> int:
     return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _shapes(scene: PyTree, action_dim: int, lanes: int, size: int) -> Ring:
+def _dynamic(array: Array | None) -> Array:
+    if array is None:
+        raise ValueError("only a dynamic replay knows its past and forgets; make it with make_replay(dynamic=True)")
+    return array
+
+
+def _shapes(scene: PyTree, action_dim: int, lanes: int, size: int, dynamic: bool) -> Ring:
     def per_slot(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct((lanes, size, *shape), dtype)
 
@@ -219,6 +281,8 @@ def _shapes(scene: PyTree, action_dim: int, lanes: int, size: int) -> Ring:
         slots=count,
         transitions=count,
         oldest=count,
+        mean=per_slot(action_dim) if dynamic else None,
+        forgotten=count if dynamic else None,
     )
 
 

@@ -42,11 +42,44 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
     if config.replay.reward_scale <= 0:
         raise ValueError(f"replay.reward_scale must be positive, got {config.replay.reward_scale}")
-    for key in ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity", "plasticity.every"):
+    counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity", "plasticity.every")
+    for key in (*counters, "review.every", "review.window"):
         group, _, name = key.partition(".")
         if config[group].get(name, 0) >= 2**31:
             raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")
+    if config.review.auto_batch and config.batch_size % 2:
+        raise ValueError(f"review.auto_batch halves batches, so batch_size must be even, got {config.batch_size}")
+    _check_dynamic(config)
     _check_budget(config)
+
+
+def check_window(config: ConfigDict, updates: int) -> None:
+    """ValueError for a review by slope that a run of so many updates is too short for."""
+    review = config.review
+    if review.mode == "slope" and (review.window - 1) * review.every >= updates - 1:
+        raise ValueError(
+            f"review.window={review.window} samples every review.every={review.every} updates are never there in a run "
+            f"of {updates} updates; lower either, or train for more frames"
+        )
+
+
+def _check_dynamic(config: ConfigDict) -> None:
+    dynamic, capacity = config.replay.dynamic, config.replay.capacity
+    for key in ("every", "min_size"):
+        if dynamic[key] < 1:
+            raise ValueError(f"replay.dynamic.{key} must be at least 1, got {dynamic[key]}")
+    if dynamic.threshold < 0:
+        raise ValueError(f"replay.dynamic.threshold must not be negative, got {dynamic.threshold}")
+    if not dynamic.on:
+        return
+    steps = config.total_frames // config.env.action_repeat
+    bounds = (("min_size", capacity, "scenes"), ("min_size", steps, "agent steps"), ("every", steps, "agent steps"))
+    for key, most, of in bounds:
+        if dynamic[key] >= most:
+            raise ValueError(
+                f"replay.dynamic.{key}={dynamic[key]} lets nothing be forgotten with {most} {of}; "
+                "lower it, or set --config.replay.dynamic.on=False"
+            )
 
 
 def _check_budget(config: ConfigDict) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Int, Key
 from envs.device import DevicePool, arrive
 from envs.pool import HostPool
 from envs.types import DeviceEnv, EnvState
-from experiments.steps import WORLD, Learner, Memory, Schedule, Steps, key_at
+from experiments.steps import WORLD, Check, Learner, Memory, Schedule, Steps, key_at
 
 CHUNK_SECONDS = 1.0
 """Chunks end at least about this often, so that the progress bar moves and Ctrl-C is heard."""
@@ -55,11 +55,13 @@ def train_on_host(
     for step in range(run.step, end):
         _, learner, memory = pause(Run(step, learner, memory))
         now = schedule.at(step)
-        action = steps.act(learner, memory, keys, now)
+        choice = steps.act(learner, memory, keys, now)
         if schedule.due(step):
             learner = steps.learn(learner, memory, keys, now)
-        arrival = pool.step(np.asarray(action).reshape(pool.lanes, -1))
-        memory = steps.remember(memory, action, arrival)
+        if steps.forget and schedule.forgets(step):
+            memory = memory.after(steps.forget(learner, memory))
+        arrival = pool.step(np.asarray(choice.action).reshape(pool.lanes, -1))
+        memory = steps.remember(memory, choice, arrival)
     return pause(Run(end, learner, memory))
 
 
@@ -78,27 +80,38 @@ def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv) -> Advance:
         def one(step: Int[Array, ""], carry: Any) -> Any:
             learner, memory, envs = carry
             now = schedule.at(step)
-            action = steps.act(learner, memory, keys, now)
+            choice = steps.act(learner, memory, keys, now)
             # The step is the same for all seeds, so this is a branch; doing nothing is the false one, which is free.
             learner = jax.lax.cond(
                 schedule.due(step), lambda one: steps.learn(one, memory, keys, now), lambda one: one, learner
             )
-            actions = action.reshape(-1, action.shape[-1])
+            memory = _after_check(steps, schedule.forgets(step), learner, memory)
+            actions = choice.action.reshape(-1, choice.action.shape[-1])
             envs, arrival = jax.vmap(lambda *each: arrive(env, *each))(envs, actions, lane_keys(keys, step))
-            return learner, steps.remember(_written_after(memory, learner), action, arrival), envs
+            return learner, steps.remember(_written_after(memory, learner), choice, arrival), envs
 
         return jax.lax.fori_loop(first, end, one, (learner, memory, envs))
 
     return jax.jit(advance, donate_argnums=(0, 1, 2))
 
 
+def _after_check(steps: Steps, due: Any, learner: Learner, memory: Memory) -> Memory:
+    """`memory` after a check of a dynamic replay, if one is `due`; the replay itself does not pass the branch."""
+    if steps.forget is None:
+        return memory
+    forget, unchanged = steps.forget, Check(memory.ring.forgotten, memory.distance)
+    return memory.after(jax.lax.cond(due, lambda _: forget(learner, memory), lambda one: one, unchanged))
+
+
 def _written_after(memory: Memory, learner: Learner) -> Memory:
-    """`memory` unchanged, but not to be written to before `learner` is done with reading it.
+    """`memory` unchanged, but not to be written to before `learner` and a check of it are done with reading it.
 
     Without this dependence XLA sees no order between the two, and copies the whole replay in every step.
     """
-    nothing = jnp.minimum(learner.metrics.count, 0)  # of a count, which XLA does not know to be positive
-    return replace(memory, ring=replace(memory.ring, slots=memory.ring.slots + nothing[:, None]))
+    nothing = jnp.minimum(learner.metrics.count, 0)[:, None]  # of a count, which XLA does not know to be positive
+    if memory.ring.forgotten is not None:
+        nothing += jnp.minimum(memory.ring.forgotten, 0)
+    return replace(memory, ring=replace(memory.ring, slots=memory.ring.slots + nothing))
 
 
 def train_on_device(

@@ -115,7 +115,8 @@ class Monitor:
             self._compiling = None
         self._clock, self._clock_step = time.perf_counter(), run.step
         learner = replace(run.learner, metrics=_emptied(run.learner.metrics))
-        return Run(run.step, learner, replace(run.memory, returns=_emptied(run.memory.returns)))
+        returns, distance = (_emptied(tally) for tally in (run.memory.returns, run.memory.distance))
+        return Run(run.step, learner, replace(run.memory, returns=returns, distance=distance))
 
     def _training_values(self, run: Run) -> dict[str, np.ndarray]:
         """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
@@ -127,8 +128,11 @@ class Monitor:
         seeds = len(experiment.config.seeds)
         speed = seeds * experiment.frame(run.step - self._clock_step) / seconds
         values = {"train/return": _mean(returns.total, returns.count)}
-        values |= {f"train/{name}": _mean(total, losses.count) for name, total in losses.total.items()}
+        values |= {_column(name): _mean(total, losses.count) for name, total in losses.total.items()}
         values |= {f"plasticity/{name}": value for name, value in plasticity.items()}
+        values["replay/size"] = np.asarray(jax.vmap(experiment.replay.ready)(run.memory.ring))
+        if run.memory.distance is not None:
+            values["replay/distance"] = _mean(*jax.device_get((run.memory.distance.total, run.memory.distance.count)))
         values["train/updates"] = np.full(seeds, updates)
         values["time/frames_per_second"] = np.full(seeds, speed if run.step > self._clock_step else np.nan)
         return values
@@ -166,7 +170,12 @@ class Monitor:
         self._bar.set_postfix({**self._shown, **({"frames/s": f"{speed:.0f}"} if speed == speed else {})})
 
 
-def _emptied(tally: Tally) -> Tally:
+def _column(name: str) -> str:
+    """Where a metric of the updates stands: with the losses, unless it has a group of its own."""
+    return name if "/" in name else f"train/{name}"
+
+
+def _emptied(tally: Tally | None) -> Any:
     return jax.tree.map(jnp.zeros_like, tally)
 
 

@@ -17,14 +17,16 @@ from envs import DEVICE_KINDS, HOST_KINDS, device_env, host_env
 from envs.device import DevicePool
 from envs.pool import HostPool
 from envs.types import EnvSpec
-from experiments.checks import check_memory, free_memory, total_memory, validate
+from experiments.checks import check_memory, check_window, free_memory, total_memory, validate
 from experiments.evaluate import Evaluator, device_evaluator, host_evaluator
 from experiments.loop import Run, make_advance, train_on_device, train_on_host
 from experiments.make_agent import make_agent
 from experiments.optimisers import make_optimisers
+from experiments.past import Dynamic
 from experiments.steps import EVALUATE, NEVER, WORLD, Schedule, Steps, key_at, make_steps
 from experiments.store import choose_store, make_vary
 from experiments.topology import measure_plasticity
+from ne_jax.review import make_review
 
 TRAIN_STREAM, EVAL_STREAM = range(2)
 NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers", "backend")
@@ -168,6 +170,8 @@ def _check_video(pool: HostPool, size: int) -> None:
 def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
     schedule = make_schedule(config)
     agent = make_agent(config, spec, make_optimisers(config, schedule.updates(schedule.total)))
+    review, dynamic = make_review(**config.review), config.replay.dynamic
+    check_window(config, schedule.updates(schedule.total))
     free = free_memory()
     store, why = choose_store(config, spec, min(total_memory() / 2, 0.9 * free))
     config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
@@ -183,6 +187,7 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         lanes=config.env.num_envs,
         reward_scale=config.replay.reward_scale,
         vary=make_vary(config, spec, store),
+        dynamic=dynamic.on,
     )
     check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free)
     steps = make_steps(
@@ -196,6 +201,8 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         measure=measure_plasticity,
         keep_frames=keep_frames,
         horizon=_horizon(config),
+        review=review,
+        dynamic=Dynamic(dynamic.min_size, dynamic.threshold) if dynamic.on else None,
     )
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
     return Parts(spec, agent, replay, schedule, steps, keys, f"{store}s{why}")
@@ -210,7 +217,7 @@ def _horizon(config: ConfigDict) -> Callable[[Step], Any] | None:
 
 def make_schedule(config: ConfigDict) -> Schedule:
     """When updates happen, in steps of the loop."""
-    num_envs, rate = config.env.num_envs, config.updates_per_step
+    num_envs, rate, dynamic = config.env.num_envs, config.updates_per_step, config.replay.dynamic
     frames = config.env.action_repeat * num_envs
     return Schedule(
         total=config.total_frames // frames,
@@ -218,6 +225,7 @@ def make_schedule(config: ConfigDict) -> Schedule:
         every=max(1, round(1 / rate)),
         updates_each=max(1, round(rate)),
         num_envs=num_envs,
+        forget_every=max(1, round(dynamic.every / num_envs)) if dynamic.on else 0,
     )
 
 

@@ -1,12 +1,15 @@
 """One step of one seed, and all seeds side by side.
 
-`remember` stores what the environments sent, `act` answers it, `learn` makes the updates that are due. These are pure
-functions of one seed; `Steps` puts the seeds side by side and jits them, and `experiments.loop` drives them.
+`remember` stores what the environments sent, `act` answers it, `learn` makes the updates that are due, `forget` finds
+what a dynamic replay no longer needs. These are pure functions of one seed; `Steps` puts the seeds side by side and
+jits them, and `experiments.loop` drives them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -17,10 +20,12 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from agents.replay import Entry, Replay, Ring, side_by_side
 from agents.types import Agent, AgentState, Metrics, Obs, Step
 from envs.types import Arrival, EnvSpec, Scene
+from experiments.past import Dynamic, make_forget, make_sampler
+from ne_jax.review import Review, ReviewState
 
 Stack = Shaped[Array, "stack *frame"]
 OverSeeds = Literal["vmap", "map"]
-ACT, LEARN, LOOK, WORLD, EVALUATE = range(5)
+ACT, LEARN, LOOK, WORLD, EVALUATE, REVIEW = range(6)
 """Streams of random numbers that a seed draws from in each step."""
 NEVER = 2**31 - 1
 """A step that no run reaches: its random numbers are free for initialisation."""
@@ -53,14 +58,35 @@ class Memory:
     age: Int[Array, " envs"]
     episode_return: Float[Array, " envs"]
     returns: Tally
+    distance: Tally | None = None
+    """Of a dynamic replay: how far the policy was from its oldest data, since the last log point."""
+
+    def after(self, check: Check) -> Memory:
+        """The memory after a check of the dynamic replay."""
+        return replace(self, ring=replace(self.ring, forgotten=check.forgotten), distance=check.distance)
+
+
+class Check(NamedTuple):
+    """All that a check of the dynamic replay changes in a seed's memory."""
+
+    forgotten: Any
+    distance: Any
+
+
+class Choice(NamedTuple):
+    """What an agent does, and, for a dynamic replay, what it would do without noise."""
+
+    action: Float[Array, "*seeds envs actions"]
+    mean: Float[Array, "*seeds envs actions"] | None
 
 
 @struct.dataclass
 class Learner:
-    """What one seed has learned, and its losses since the last log point."""
+    """What one seed has learned, its losses since the last log point, and what decides what it reviews."""
 
     agent: AgentState
     metrics: Tally
+    review: ReviewState | None = None
 
 
 class Schedule(NamedTuple):
@@ -76,10 +102,16 @@ class Schedule(NamedTuple):
     updates_each: int = 1
     """Updates in a step that updates."""
     num_envs: int = 1
+    forget_every: int = 0
+    """Steps from one check of the dynamic replay to the next; 0 where there is none."""
 
     def due(self, step: Any) -> Any:
         """Are there updates in this step?"""
         return (step >= self.first_update) & ((step - self.first_update) % self.every == 0)
+
+    def forgets(self, step: Any) -> Any:
+        """Is the dynamic replay checked in this step, after its updates?"""
+        return (step > 0) & (step % self.forget_every == 0) if self.forget_every else False
 
     def updates(self, step: Any) -> Any:
         """Updates made before this step."""
@@ -94,13 +126,15 @@ class Schedule(NamedTuple):
 class Steps(NamedTuple):
     """The jitted programs of a run; every argument but `step` has a leading seed axis, `step` is shared.
 
-    Scenes and arrivals come with one leading axis of lanes, the environments of the first seed first.
+    Scenes and arrivals come with one leading axis of lanes, the environments of the first seed first. `forget` is None
+    where the replay is not dynamic.
     """
 
     init: Callable[[Key[Array, " seeds"], Scene], tuple[Learner, Memory]]
-    act: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Float[Array, "seeds envs actions"]]
+    act: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Choice]
     learn: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Learner]
-    remember: Callable[[Memory, Float[Array, "seeds envs actions"], Arrival], Memory]
+    remember: Callable[[Memory, Choice, Arrival], Memory]
+    forget: Callable[[Learner, Memory], Check] | None
     look: Callable[[Learner, Memory, Key[Array, " seeds"], Step], dict[str, Array]]
     greedy: Callable[[AgentState, Stack], Float[Array, "seeds actions"]]
     watch: Callable[[Stack | None, Scene], Stack]
@@ -149,6 +183,8 @@ def make_steps(
     measure: Callable[[AgentState, dict[str, Array]], Metrics],
     keep_frames: bool = False,
     horizon: Callable[[Step], Any] | None = None,
+    review: Review | None = None,
+    dynamic: Dynamic | None = None,
 ) -> Steps:
     """Build the programs of a run.
 
@@ -157,21 +193,24 @@ def make_steps(
         measure: `(agent_state, activations)` to what is logged beside the losses.
         keep_frames: the replay stores what was observed, not the scenes.
         horizon: steps that returns sum at a time; None leaves it to the replay.
+        review: how often updates learn from early data; None for never.
+        dynamic: when the replay, which must be dynamic, forgets; None for never.
     """
+    sampler = make_sampler(agent, replay, batch_size, horizon, review)
     observe, envs = jax.vmap(spec.observe), schedule.num_envs
     begin_stacks = jax.vmap(lambda frame: stack_frames(frames, None, frame))
     push = jax.vmap(lambda stack, frame: stack_frames(frames, stack, frame))
 
     def begin_learning(key: Key[Array, ""]) -> Learner:
-        state = agent.init(key_at(key, NEVER, ACT))
-        batch = jax.eval_shape(lambda: replay.sample(replay.init(), key, batch_size))
-        _, metrics = jax.eval_shape(agent.update, state, batch, key, Step(0, 0))
-        return Learner(state, Tally.of(metrics))
+        state, review_state = agent.init(key_at(key, NEVER, ACT)), sampler.init()
+        *_, metrics = jax.eval_shape(lambda: update(state, review_state, replay.init(), key, Step(0, 0)))
+        return Learner(state, Tally.of(metrics), review_state)
 
     def begin_memory(scene: Scene) -> Memory:
         frame, none = observe(scene), jnp.zeros(envs)
         ring = add_first(replay.init(), frame if keep_frames else scene, jnp.ones(envs, bool))
-        return Memory(ring, begin_stacks(frame), none.astype(jnp.int32), none, Tally.of(0.0))
+        distance = Tally.of(0.0) if dynamic else None
+        return Memory(ring, begin_stacks(frame), none.astype(jnp.int32), none, Tally.of(0.0), distance)
 
     def init(keys: Key[Array, " seeds"], scene: Scene) -> tuple[Learner, Memory]:
         return over_seeds(begin_learning, "map")(keys), over_seeds(begin_memory, "vmap")(by_seed(scene))
@@ -181,9 +220,10 @@ def make_steps(
 
     def add_first(ring: Ring, scene: Scene, keep: Array) -> Ring:
         action, none = jnp.zeros((envs, spec.action_dim)), jnp.zeros(envs)
-        return replay.add(ring, Entry(scene, action, none, none > 0, none.astype(jnp.int32)), keep)
+        mean = action if dynamic else None
+        return replay.add(ring, Entry(scene, action, none, none > 0, none.astype(jnp.int32), mean), keep)
 
-    def remember(memory: Memory, action: Float[Array, "envs actions"], arrival: Arrival) -> Memory:
+    def remember(memory: Memory, choice: Choice, arrival: Arrival) -> Memory:
         (scene, *rest), first, age = arrival.step, arrival.reset, memory.age + 1
         reward, terminated, truncated = (jnp.asarray(value) for value in rest)
         over = terminated | truncated
@@ -196,10 +236,11 @@ def make_steps(
             frame = where_over(first, scene)
         else:  # the last scene of an episode is stored and never acted upon: it need not be drawn
             frame = observe(where_over(first, scene))
-        ring = replay.add(memory.ring, Entry(scene, action, reward, terminated, age), jnp.ones(envs, bool))
-        ring = add_first(ring, first, over)
+        entry = Entry(scene, choice.action, reward, terminated, age, choice.mean)
+        ring = add_first(replay.add(memory.ring, entry, jnp.ones(envs, bool)), first, over)
         total = memory.episode_return + reward
-        return Memory(
+        return replace(
+            memory,
             ring=ring,
             obs=where_over(begin_stacks(frame), push(memory.obs, frame)),
             age=jnp.where(over, 0, age),
@@ -207,22 +248,29 @@ def make_steps(
             returns=memory.returns.add(total, over),
         )
 
-    def act(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Float[Array, "envs actions"]:
+    def act(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Choice:
         keys = jax.random.split(key_at(key, step.env, ACT), envs)
-        return jax.vmap(lambda obs, each: agent.act(learner.agent, side_by_side(obs), each, step))(memory.obs, keys)
+        action = jax.vmap(lambda obs, each: agent.act(learner.agent, side_by_side(obs), each, step))(memory.obs, keys)
+        return Choice(action, jax.vmap(partial(greedy, learner.agent))(memory.obs) if dynamic else None)
+
+    def update(
+        state: AgentState, review_state: ReviewState | None, ring: Ring, key: Key[Array, ""], now: Step
+    ) -> tuple[AgentState, ReviewState | None, Metrics]:
+        sample_key, update_key = jax.random.split(key_at(key, now.update, LEARN))
+        batch, decision = sampler.sample(ring, review_state, (sample_key, key_at(key, now.update, REVIEW)), now)
+        review_state = sampler.observe(review_state, state, batch, now)
+        state, metrics = agent.update(state, batch, update_key, now)
+        return state, review_state, metrics | sampler.tell(review_state, decision)
 
     def learn(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Learner:
-        def update(i: Any, learner: Learner) -> Learner:
+        def one(i: Any, learner: Learner) -> Learner:
             now = Step(step.env, step.update + i)
-            sample_key, update_key = jax.random.split(key_at(key, now.update, LEARN))
-            how_far = {"horizon": horizon(now)} if horizon else {}
-            batch = replay.sample(memory.ring, sample_key, batch_size, **how_far)
-            state, metrics = agent.update(learner.agent, batch, update_key, now)
-            return Learner(state, learner.metrics.add(metrics))
+            state, review_state, metrics = update(learner.agent, learner.review, memory.ring, key, now)
+            return Learner(state, learner.metrics.add(metrics), review_state)
 
         if schedule.updates_each == 1:
-            return update(0, learner)
-        return jax.lax.fori_loop(0, schedule.updates_each, update, learner)
+            return one(0, learner)
+        return jax.lax.fori_loop(0, schedule.updates_each, one, learner)
 
     def look(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Metrics:
         batch = replay.sample(memory.ring, key_at(key, step.env, LOOK), batch_size)
@@ -234,12 +282,19 @@ def make_steps(
     def watch(stack: Stack | None, scene: Scene) -> Stack:
         return begin_stacks(observe(scene)) if stack is None else push(stack, observe(scene))
 
+    def check(learner: Learner, memory: Memory) -> Check:
+        forgotten, distance = forget(learner.agent, memory.ring)
+        tally: Any = memory.distance
+        return Check(forgotten, tally.add(distance))
+
+    forget: Any = make_forget(agent, replay, batch_size, dynamic) if dynamic else None
     remember_all = over_seeds(remember, "vmap")
     return Steps(
         init=jax.jit(init),
         act=jax.jit(over_seeds(act, how, shared=1)),
         learn=jax.jit(over_seeds(learn, how, shared=1), donate_argnums=0),
-        remember=jax.jit(lambda m, action, arrival: remember_all(m, action, by_seed(arrival)), donate_argnums=0),
+        remember=jax.jit(lambda m, choice, arrival: remember_all(m, choice, by_seed(arrival)), donate_argnums=0),
+        forget=jax.jit(over_seeds(check, how)) if dynamic else None,
         look=jax.jit(over_seeds(look, "map", shared=1)),
         greedy=jax.jit(over_seeds(greedy, how)),
         watch=jax.jit(watch),

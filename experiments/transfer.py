@@ -40,6 +40,7 @@ def play(folder: Path, renderer: str, episodes: int) -> Float[np.ndarray, "seeds
     config.env.backend, config.env.renderer, config.eval.episodes = "mujoco", renderer, episodes
     config.replay.store, config.replay.vary, config.video.every = "auto", ConfigDict(), 0
     config.replay.capacity = 100 * config.env.num_envs  # never filled
+    config.replay.dynamic.on = False
     experiment = setup(config)
     try:
         return experiment.evaluator.greedy(_networks(experiment, folder), 0).returns

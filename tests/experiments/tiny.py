@@ -1,6 +1,7 @@
 """A tiny pixel environment and a tiny experiment around it: every program of a run, compiled in seconds."""
 
 from functools import cache, partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,10 +61,10 @@ def _same(scene):
     return scene
 
 
-def experiment(seeds=(3, 5), how="map", total=40, method="ne"):
+def experiment(seeds=(3, 5), how="map", total=40, method="ne", review=None, dynamic=None):
     """An experiment on `Blob` whose topology changes every four updates; its programs are compiled once per process."""
     pool, eval_pool = (HostPool(Blob, [(seed, stream) for seed in seeds], "serial") for stream in (0, 1))
-    parts = programs(seeds, how, total, method)
+    parts = programs(seeds, how, total, method, review, dynamic)
     config, *_, schedule, steps, keys, _ = parts
     evaluator = host_evaluator(eval_pool, steps, seeds, config.eval.episodes)
 
@@ -74,19 +75,20 @@ def experiment(seeds=(3, 5), how="map", total=40, method="ne"):
 
 
 @cache
-def programs(seeds, how, total, method):
+def programs(seeds, how, total, method, review, dynamic):
     config = get_config("smoke")
     config.update(seeds=seeds, batch_size=8, total_frames=2 * total, log_every=16, checkpoint_every=32)
     config.update(env=dict(name="blob", image_size=SIZE), plasticity=dict(method=method, every=4))
     config.update(eval=dict(every=32, episodes=2), video=dict(every=40, size=2 * SIZE))
-    schedule = Schedule(total=total, first_update=5)
+    schedule = Schedule(total=total, first_update=5, forget_every=8 if dynamic else 0)
     optimisers = make_optimisers(config, schedule.updates(total))
     settings = DrQConfig(hidden=(16, 16), random_steps=4)
     vision = Vision(channels=4, strides=(2, 1), projection=8, im2col=True)
     agent = make_drq(settings, vision, (SIZE, SIZE, 9), 1, optimisers)
     spec = Blob().spec
-    replay = make_replay(spec.scene, _same, 1, capacity=30, stack=3, nstep=2, discount=0.9)
-    steps = make_steps(agent, replay, spec, schedule, batch_size=8, frames=3, how=how, measure=measure_plasticity)
+    replay = make_replay(spec.scene, _same, 1, capacity=30, stack=3, nstep=2, discount=0.9, dynamic=dynamic is not None)
+    parts: dict[str, Any] = dict(batch_size=8, frames=3, how=how, measure=measure_plasticity)
+    steps = make_steps(agent, replay, spec, schedule, **parts, review=review, dynamic=dynamic)
     keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
     return config, spec, agent, replay, schedule, steps, keys, "frames"
 

@@ -107,11 +107,14 @@ def build(
     total=40,
     nstep=2,
     nstep_from=0,
+    review=None,
+    dynamic=None,
+    forget_every=0,
 ) -> Built:
     """An experiment whose programs are compiled once per process; `kind` is td3, drq (from pixels) or reader."""
     env = blob(kind == "drq")
     spec, frames = env.spec, 2 if kind == "drq" else 1
-    schedule = Schedule(total, 6, every, each, num_envs)
+    schedule = Schedule(total, 6, every, each, num_envs, forget_every)
     config = get_config("smoke")
     config.plasticity.update(dict(every=4))
     optimisers = make_optimisers(config, schedule.updates(total))
@@ -133,6 +136,7 @@ def build(
         nstep=nstep,
         discount=0.9,
         lanes=num_envs,
+        dynamic=dynamic is not None,
     )
     steps = make_steps(
         agent,
@@ -145,6 +149,8 @@ def build(
         measure=measure_plasticity,
         keep_frames=keep_frames,
         horizon=(lambda step: jnp.where(jnp.asarray(step.env) < nstep_from, 1, nstep)) if nstep_from else None,
+        review=review,
+        dynamic=dynamic,
     )
     keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
     return Built(env, agent, replay, schedule, steps, keys, make_advance(steps, schedule, env))

@@ -1,0 +1,194 @@
+# pyright: basic, reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalCall=false
+# pyright: reportArgumentType=false, reportPossiblyUnboundVariable=false
+"""The dynamic replay in the loops: the distance of policies, what is forgotten and when, and exact resumption."""
+
+from dataclasses import replace
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+import tiny_device
+from tiny_device import build, fresh, pool_of, train
+
+from experiments.checkpoint import Checkpoints
+from experiments.loop import Run, train_on_host
+from experiments.past import Dynamic
+from experiments.steps import Schedule
+from ne_jax.review import make_review
+
+FORGETS = Dynamic(min_size=5, threshold=0.0)  # at the least difference between policies
+GATE = make_review("gate", every=3, awaken=1.0, auto_batch=True)
+SLOPE = make_review("slope", every=2, window=3, most=1.0)
+DEVICE = dict(num_envs=3, each=2, capacity=600, dynamic=FORGETS, forget_every=4, review=GATE)
+
+
+def device():
+    return build("td3", **DEVICE)
+
+
+@cache
+def hardly_forgetting():
+    """A run whose policies do not move as far as its threshold."""
+    built = build("td3", **{**DEVICE, "dynamic": Dynamic(100, 0.01)})
+    return built, train(built)[0]
+
+
+def by_age(ring, i, lanes=3):
+    """Of seed `i`, (start slot, slot after it) of each lane's transitions, the oldest first; nothing is lost yet."""
+    ring = jax.tree.map(lambda leaf: np.asarray(leaf[i]), ring)
+    ages = [ring.age[lane, : ring.slots[lane]] for lane in range(lanes)]
+    return ring, [[s for s in range(len(age) - 1) if age[s + 1] == age[s] + 1] for age in ages]
+
+
+def test_means_are_those_of_the_policy_that_acted():
+    """Until the first update nothing moves, not even where actions were drawn at random; then the distance grows."""
+    built = device()
+    run, pool = train(built, until=5)  # one check, in step 4; learning begins in step 6
+    assert run.memory.distance.count.tolist() == [1, 1]
+    np.testing.assert_allclose(run.memory.distance.total, 0, atol=1e-10)
+    assert (np.asarray(run.memory.ring.forgotten) == 0).all()
+    greedy = jax.jit(jax.vmap(lambda state, obs: built.agent.act(state, obs, jax.random.key(0), None), (None, 0)))
+    for i in range(2):
+        ring, starts = by_age(run.memory.ring, i)
+        for lane in range(3):
+            means = greedy(tiny.lane(run.learner.agent, i), ring.scene[lane, starts[lane]])
+            np.testing.assert_allclose(ring.mean[lane, np.add(starts[lane], 1)], means, rtol=1e-5, atol=1e-6)
+            assert np.abs(ring.action[lane, np.add(starts[lane], 1)] - means).max() > 0.01
+    run, _ = train(built, pool, run, until=13)
+    assert run.memory.distance.count.tolist() == [3, 3]
+    assert (np.asarray(run.memory.distance.total) > 1e-8).all()
+
+
+def test_the_distance_is_half_the_mean_square_over_the_oldest():
+    """With an actor of zeros, whose mean is zero everywhere, the distance is that of the stored means from zero."""
+    built, run = hardly_forgetting()
+    zeros = jax.tree.map(jnp.zeros_like, run.learner.agent.actor.params)
+    agent = replace(run.learner.agent, actor=replace(run.learner.agent.actor, params=zeros))
+    before, check = run.memory.distance, built.steps.forget(replace(run.learner, agent=agent), run.memory)
+    found = np.asarray(check.distance.total - before.total)
+    for i in range(2):
+        ring, starts = by_age(run.memory.ring, i)
+        assert sum(map(len, starts)) == 120, "more than the 64 of which the distance is taken"
+        oldest = [(lane, starts[lane][n]) for n in range(22) for lane in range(3)][:64]
+        means = np.array([ring.mean[lane, start + 1] for lane, start in oldest], np.float64)
+        np.testing.assert_allclose(found[i], (means**2).mean() / 2, rtol=1e-4)
+        assert means.std() > 1e-3
+    np.testing.assert_array_equal(check.distance.count, np.asarray(before.count) + 1)
+
+
+def test_each_seed_forgets_when_its_own_policy_has_moved():
+    built, run = hardly_forgetting()
+    agent = run.learner.agent
+    # Seed 0 has the actor of always: its stored means are made what it does now. Those of seed 1 are far from that.
+    means = jnp.stack([run.memory.ring.mean[0], jnp.full_like(run.memory.ring.mean[1], 5.0)])
+    ring, _ = by_age(run.memory.ring, 0)
+    now = jax.vmap(jax.vmap(lambda obs: built.agent.act(tiny.lane(agent, 0), obs, jax.random.key(0), None)))(ring.scene)
+    means = means.at[0, :, 1:].set(now[:, :-1])
+    memory = replace(run.memory, ring=replace(run.memory.ring, mean=means))
+    sizes = []
+    for _ in range(5):
+        memory = memory.after(built.steps.forget(run.learner, memory))
+        sizes.append(jax.vmap(built.replay.ready)(memory.ring).tolist())
+    # 12 of each lane of 40, 36, 33, ... are a tenth: 120 - 12 = 108, and then as many as leave 100.
+    assert sizes == [[120, 108], *[[120, 100]] * 4]
+    batch = built.replay.sample(tiny.lane(memory.ring, 1), jax.random.key(0), 3_000)
+    assert len(np.unique(batch.obs, axis=0)) == 100
+
+
+def test_the_device_loop_checks_when_the_host_loop_does():
+    built = device()
+    run, _ = train(built, ends=(3, 4, 9, 29))
+    other = Run(0, *built.steps.init(built.keys, tiny_device.HostBlobs(built).reset()))
+    pool = tiny_device.HostBlobs(built)
+    pool.reset()
+    other = train_on_host(built.steps, built.schedule, pool, built.keys, other, tiny.quiet)
+    assert run.memory.distance.count.tolist() == other.memory.distance.count.tolist() == [9, 9]  # 4, 8, ..., 36
+    np.testing.assert_array_equal(run.memory.ring.forgotten, other.memory.ring.forgotten)
+    np.testing.assert_array_equal(run.learner.review.count, other.learner.review.count)
+    tiny.equal(run.learner.agent, other.learner.agent, exact=False)
+    tiny.equal(run.memory, other.memory, exact=False)
+    # The check in step 4 finds no distance; from step 8 on each takes a tenth of every lane.
+    gone = 0
+    for held in range(8, 40, 4):
+        gone += (held - gone) // 10
+    assert gone > 4 and (np.asarray(run.memory.ring.forgotten) == gone).all()
+
+
+def test_a_lane_is_the_seed_alone():
+    together, alone = device(), build("td3", **DEVICE, seeds=(5,))
+    one, other = (train(built, until=17)[0] for built in (together, alone))
+    assert (np.asarray(one.memory.ring.forgotten) > 0).all()
+    assert (np.asarray(one.learner.metrics.total["review/share"]) > 0).all()
+    tiny.equal(tiny.lane(one.memory, 1), tiny.lane(other.memory, 0), exact=False)
+    tiny.equal(tiny.lane(one.learner, 1), tiny.lane(other.learner, 0), exact=False)
+
+
+@pytest.mark.parametrize("kind", ["td3", "drq"])
+def test_resumed_equals_uninterrupted_bit_for_bit(kind, tmp_path):
+    """TD3 on the device with the gate, DrQ with its environments on the host and the slope; both forget."""
+
+    def begun():
+        if kind == "td3":
+            built = device()
+            pool = pool_of(built)
+            return built, pool, lambda run, until=None: train(built, pool, run, until=until)[0]
+        built = tiny.experiment(review=SLOPE, dynamic=FORGETS)
+        return built, built.pool, lambda run, until=None: tiny.train(built, run, until=until)
+
+    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    built, pool, go = begun()
+    run = go(fresh(built, pool), 23)
+    checkpoints.save(run, pool.snapshot())
+    end = go(run)
+    checkpoints.close()
+    assert (np.asarray(end.memory.ring.forgotten) > 0).all()
+    assert (np.asarray(end.learner.metrics.total["review/share"]) > 0).all()
+
+    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    built, pool, go = begun()
+    scene = pool.reset()
+    like = jax.eval_shape(lambda keys, scene: Run(0, *built.steps.init(keys, scene)), built.keys, scene)
+    found = checkpoints.restore(like, pool.snapshot())
+    checkpoints.close()
+    assert found is not None and found[0].step == 23
+    pool.restore(found[1])
+    resumed = go(found[0])
+    tiny.equal(resumed.learner, end.learner)
+    tiny.equal(resumed.memory, end.memory)
+
+
+def test_the_replay_is_never_copied():
+    temporary = []
+    for capacity in (2_000, 50_021):
+        built = build("td3", dynamic=FORGETS, forget_every=4, capacity=capacity, review=GATE)
+        worlds, scene = jax.eval_shape(jax.vmap(built.env.reset), pool_of(built)._keys)
+        learner, memory = jax.eval_shape(built.steps.init, built.keys, scene)
+        compiled = built.advance.lower(learner, memory, worlds, built.keys, np.int32(0), np.int32(1)).compile()
+        temporary.append(compiled.memory_analysis().temp_size_in_bytes)
+    assert not [line for line in compiled.as_text().splitlines() if "50021" in line and " copy(" in line]
+    assert abs(temporary[1] - temporary[0]) < 2_000, temporary
+
+
+@pytest.mark.parametrize("how", ["vmap", "map"])
+def test_the_check_stays_a_branch(how):
+    """By matrix products: the means cost one more policy in acting, the check all of its own behind one cond."""
+    counts = []
+    for dynamic in (None, FORGETS):
+        built = build("td3", how=how, dynamic=dynamic, forget_every=4 if dynamic else 0)
+        worlds, scene = jax.eval_shape(jax.vmap(built.env.reset), pool_of(built)._keys)
+        learner, memory = jax.eval_shape(built.steps.init, built.keys, scene)
+        jaxpr = jax.make_jaxpr(built.advance)(learner, memory, worlds, built.keys, np.int32(0), np.int32(1)).jaxpr
+        depths = [depth for name, depth in tiny.primitives(jaxpr) if name == "dot_general"]
+        counts.append([depths.count(depth) for depth in range(4)])
+    (acting, learning, *deeper), (both, with_check, *still) = counts
+    assert both == 2 * acting and with_check == learning + acting and still == deeper
+
+
+def test_checks_come_every_so_many_steps():
+    schedule = Schedule(100, 6, forget_every=7)
+    assert [step for step in range(30) if schedule.forgets(step)] == [7, 14, 21, 28]
+    assert jax.jit(schedule.forgets)(np.int32(14)) and not jax.jit(schedule.forgets)(np.int32(0))
+    assert Schedule(100, 6).forgets(7) is False
