@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -63,20 +64,35 @@ def make_actor_critic(
     *,
     init: Init,
     layer_norm: bool = False,
+    crelu: bool = False,
+    injectable: tuple[str, ...] = (),
 ) -> ActorCritic:
     """Actor and critic for pixels of `obs_shape` (height, width, channels), or for states where `vision` is None.
+
+    `injectable` names the networks that have room for plasticity injection.
 
     Raises:
         ValueError: a setting is out of range, or the image is too small for the encoder.
     """
     _validate(hidden, vision, obs_shape)
     projection = vision.projection if vision else None
-    actor = Actor(hidden, action_dim, projection, init, layer_norm)
-    critic = Critic(hidden, projection, init, layer_norm)
+    actor = Actor(hidden, action_dim, projection, init, layer_norm, crelu, "actor" in injectable)
+    critic = Critic(hidden, projection, init, layer_norm, crelu, "critic" in injectable)
     networks: dict[str, Any] = {"critic": critic, "actor": actor}
     if vision:
         networks["encoder"] = Encoder(vision.channels, vision.strides, vision.im2col)
-    optimisers = {name: make_optimiser(name, network) for name, network in networks.items()}
+    obs, action = jnp.zeros((1, *obs_shape), jnp.uint8 if vision else jnp.float32), jnp.zeros((1, action_dim))
+    features = jnp.zeros(_feature_shape(networks["encoder"], obs)) if vision else obs
+    inputs = {"encoder": (obs,), "critic": (features, action), "actor": (features,)}
+
+    def initialise(name: str, key: Key[Array, ""]) -> Params:
+        return networks[name].init(key, *inputs[name])["params"]
+
+    # In a vmapped update, drawing orthogonal weights for all lanes at once deadlocks on CPUs: one after the other.
+    optimisers = {
+        name: make_optimiser(name, network, jax.custom_batching.sequential_vmap(partial(initialise, name)))
+        for name, network in networks.items()
+    }
 
     def apply(name: str, params: Params, *inputs: Array) -> Any:
         return networks[name].apply({"params": params}, *inputs)
@@ -84,15 +100,12 @@ def make_actor_critic(
     def new_models(key: Key[Array, ""]) -> dict[str, Any]:
         keys = iter(jax.random.split(key, 6))
 
-        def new(name: str, *inputs: Array) -> Model:
-            params = networks[name].init(next(keys), *inputs)["params"]
+        def new(name: str) -> Model:
+            params = initialise(name, next(keys))
             return begin(optimisers[name], next(keys), params)
 
-        obs, action = jnp.zeros((1, *obs_shape), jnp.uint8 if vision else jnp.float32), jnp.zeros((1, action_dim))
-        encoder_model = new("encoder", obs) if vision else None
-        features = encode(encoder_model, obs)
-        critic_model, actor_model = new("critic", features, action), new("actor", features)
-        return {"encoder": encoder_model, "critic": critic_model, "actor": actor_model}
+        encoder_model = new("encoder") if vision else None
+        return {"encoder": encoder_model, "critic": new("critic"), "actor": new("actor")}
 
     def look(key: Key[Array, ""], obs: Obs) -> Obs:
         return random_shift(key, obs, vision.shift_pad) if vision else obs
@@ -142,6 +155,10 @@ def make_actor_critic(
         }
 
     return ActorCritic(new_models, look, encode, policy, values, learn_critic, learn_actor, activations)
+
+
+def _feature_shape(encoder: Any, obs: Array) -> tuple[int, ...]:
+    return jax.eval_shape(lambda key: encoder.init_with_output(key, obs)[0], jax.random.key(0)).shape
 
 
 def check_settings(config: Any, positive: tuple[str, ...] = (), not_negative: tuple[str, ...] = ()) -> None:

@@ -18,6 +18,10 @@ class DrQConfig(NamedTuple):
 
     hidden: tuple[int, ...] = (1024, 1024)
     layer_norm: bool = False
+    crelu: bool = False
+    """ReLU of both signs, side by side."""
+    injectable: tuple[str, ...] = ()
+    """Networks in three parts, trunk + fresh - anchor."""
     tau: float = 0.01
     std_initial: float = 1.0
     std_final: float = 0.1
@@ -50,7 +54,15 @@ def make_drq(
     not_negative = ("random_steps", "std_initial", "std_final", "std_clip")
     check_settings(config, positive=("std_steps",), not_negative=not_negative)
     net = make_actor_critic(
-        config.hidden, vision, obs_shape, action_dim, make_optimiser, init="orthogonal", layer_norm=config.layer_norm
+        config.hidden,
+        vision,
+        obs_shape,
+        action_dim,
+        make_optimiser,
+        init="orthogonal",
+        layer_norm=config.layer_norm,
+        crelu=config.crelu,
+        injectable=config.injectable,
     )
 
     def init(key: Key[Array, ""]) -> DrQState:

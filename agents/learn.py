@@ -23,7 +23,9 @@ class Optimiser(NamedTuple):
     prepare: Callable[[Key[Array, ""], Params], Params] = lambda key, params: params
 
 
-MakeOptimiser = Callable[[str, nn.Module], Optimiser]
+Initialise = Callable[[Key[Array, ""]], Params]
+"""Draws a network's fresh parameters."""
+MakeOptimiser = Callable[[str, nn.Module, Initialise], Optimiser]
 """Gives the optimiser for the network of a name (`actor`, `critic`, `encoder`)."""
 
 

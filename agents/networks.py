@@ -122,18 +122,22 @@ class Projection(nn.Module):
 
 
 class Hidden(nn.Module):
-    """A dense layer, LayerNorm if wanted, and a ReLU, whose activations are sown for those who study units."""
+    """A dense layer, LayerNorm if wanted, and a ReLU, whose activations are sown for those who study units.
+
+    `crelu`: the ReLU of both signs, side by side, so that the output is twice as wide (Shang et al. 2016).
+    """
 
     features: int
     init_as: Init = "orthogonal"
     layer_norm: bool = False
+    crelu: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch features"]:
         x = dense(self.features, x, self.init_as, "dense")
         if self.layer_norm:
             x = nn.LayerNorm(epsilon=1e-5, name="norm")(x)
-        h = nn.relu(x)
+        h = nn.relu(jnp.concatenate([x, -x], axis=-1) if self.crelu else x)
         self.sow("intermediates", "activation", h)
         return h
 
@@ -145,12 +149,29 @@ class MLP(nn.Module):
     out: int
     init_as: Init = "orthogonal"
     layer_norm: bool = False
+    crelu: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch out"]:
         for i, features in enumerate(self.hidden):
-            x = Hidden(features, self.init_as, self.layer_norm, name=f"hidden_{i}")(x)
+            x = Hidden(features, self.init_as, self.layer_norm, self.crelu, name=f"hidden_{i}")(x)
         return dense(self.out, x, self.init_as, "head")
+
+
+class Injectable(nn.Module):
+    """An MLP with room for plasticity injection (`ne_jax.plasticity_injection`): trunk + fresh - anchor."""
+
+    hidden: tuple[int, ...]
+    out: int
+    init_as: Init = "orthogonal"
+    layer_norm: bool = False
+    crelu: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch out"]:
+        settings = (self.hidden, self.out, self.init_as, self.layer_norm, self.crelu)
+        trunk, fresh, anchor = (MLP(*settings, name=name)(x) for name in ("trunk", "fresh", "anchor"))
+        return trunk + fresh - anchor
 
 
 class Actor(nn.Module):
@@ -161,6 +182,8 @@ class Actor(nn.Module):
     projection: int | None
     init_as: Init = "orthogonal"
     layer_norm: bool = False
+    crelu: bool = False
+    injectable: bool = False
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
@@ -169,7 +192,8 @@ class Actor(nn.Module):
             if self.projection is None
             else Projection(self.projection, self.init_as, name="projection")(features)
         )
-        return jnp.tanh(MLP(self.hidden, self.actions, self.init_as, self.layer_norm, name="policy")(x))
+        mlp = Injectable if self.injectable else MLP
+        return jnp.tanh(mlp(self.hidden, self.actions, self.init_as, self.layer_norm, self.crelu, name="policy")(x))
 
 
 class Critic(nn.Module):
@@ -179,6 +203,8 @@ class Critic(nn.Module):
     projection: int | None
     init_as: Init = "orthogonal"
     layer_norm: bool = False
+    crelu: bool = False
+    injectable: bool = False
 
     @nn.compact
     def __call__(
@@ -190,5 +216,7 @@ class Critic(nn.Module):
             else Projection(self.projection, self.init_as, name="projection")(features)
         )
         x = jnp.concatenate([x, action], axis=-1)
-        twins = [MLP(self.hidden, 1, self.init_as, self.layer_norm, name=name)(x) for name in ("q1", "q2")]
+        mlp = Injectable if self.injectable else MLP
+        settings = (self.hidden, 1, self.init_as, self.layer_norm, self.crelu)
+        twins = [mlp(*settings, name=name)(x) for name in ("q1", "q2")]
         return jnp.stack([q[:, 0] for q in twins])

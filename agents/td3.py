@@ -21,6 +21,10 @@ class TD3Config(NamedTuple):
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = False
     """LayerNorm before each hidden layer's ReLU."""
+    crelu: bool = False
+    """ReLU of both signs, side by side."""
+    injectable: tuple[str, ...] = ()
+    """Networks in three parts, trunk + fresh - anchor."""
     tau: float = 0.005
     policy_delay: int = 2
     """Critic updates per update of the actor and of the target networks."""
@@ -72,6 +76,8 @@ def make_td3(
         make_optimiser,
         init="orthogonal" if vision else "uniform",
         layer_norm=config.layer_norm,
+        crelu=config.crelu,
+        injectable=config.injectable,
     )
 
     def init(key: Key[Array, ""]) -> TD3State:

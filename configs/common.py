@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def base(exp_id: str) -> ConfigDict:
@@ -36,19 +37,56 @@ def base(exp_id: str) -> ConfigDict:
     vary.colour = 0.0  # share, at most, by which red, green and blue of each surface change
     vary.light = 0.0  # share, at most, by which all light changes
     replay.reward_scale = 1.0  # what agents learn from is this times the reward; make it about 1 per agent step
+    dynamic = replay.dynamic = ConfigDict()  # forgets its oldest tenth when the policy has moved far from it
+    dynamic.on = False
+    dynamic.min_size = 10_000  # transitions that are always kept
+    dynamic.threshold = 0.2  # half the mean squared difference of actions, in [-1, 1], from which on it forgets
+    dynamic.every = 10_000  # agent steps from one look at the distance to the next
+
+    review = config.review = ConfigDict()  # updates that learn from early data, by the critic's share of active units
+    review.mode = "none"  # slope (the steadier the share, the more), gate (while it is low), none
+    review.every = 100  # updates from one measurement of the share to the next
+    review.fraction = 0.3  # the oldest part of the replay, which is reviewed
+    review.awaken = 0.4  # gate: share below which it reviews
+    review.gain = 0.9  # gate: how often it does; probability 1 - 1 / (1 + gain * exp(awaken - share))
+    review.window = 10  # slope: measurements that it is taken over
+    review.most = 0.5  # slope: probability while the share is steady
+    review.auto_batch = False  # learn from half of each batch while the share is below 0.9 * awaken; goes with any mode
 
     plasticity = config.plasticity = ConfigDict()
-    plasticity.method = "ne"  # ne, static (sparse, never changes), none (dense: the agent as published)
-    plasticity.initial_sparsity = 0.8  # of the hidden layers of actor and critic
-    plasticity.final_sparsity = 0.25
+    # none (dense), ne, static, set, rigl, random_grow, magnitude_prune, redo, grama, reset, shrink_and_perturb,
+    # plasticity_injection, regenerative_l2; docs/method.md says what each is. Some go together: ne+redo
+    plasticity.method = "ne"
+    plasticity.preset = ""  # paper or released: sets the keys that experiments/presets.py lists, over the config file's
+    for name in ("actor", "critic"):  # unset: as for both
+        own = plasticity[name] = ConfigDict()
+        own.method = placeholder(str)
+        own.initial_sparsity = placeholder(float)
+        own.final_sparsity = placeholder(float)
+    plasticity.initial_sparsity = 0.8  # of the hidden layers of actor and critic; static, set and rigl stay there
+    plasticity.final_sparsity = 0.25  # of ne, random_grow and magnitude_prune, which begins dense
     plasticity.distribution = "erdos_renyi"  # of density over layers; or uniform
     plasticity.schedule = "cosine"  # of density over time; or linear
     plasticity.grow_until = 0.5  # share of all updates after which the density is final
-    plasticity.every = 1_000  # updates per round of growing and pruning
-    plasticity.prune = "dormant"  # or none
+    plasticity.growth_rate = 0.0  # share of the final growth that is born per round, in place of grow_until; 0: off
+    plasticity.every = 1_000  # updates per round of growing and pruning, or of redo and grama
+    plasticity.grad_accumulation = 1  # a round sees the mean gradient of so many updates
+    plasticity.grow = "gradient"  # where weights are born: at the largest gradients, or random
+    plasticity.prune = "dormant"  # weights into dormant units, by activity or by gradient (grama); magnitude; none
     plasticity.omega = 0.4  # pruned at most, as a share of what is grown in the round
     plasticity.tau = 0.0  # a unit is dormant at or below this score
     plasticity.birth = "zero"  # value of newborn weights: zero or lecun
+    plasticity.revive = "none"  # units without incoming weights: none, bias (small, positive), lecun (a few weights)
+    plasticity.after = "fixed"  # the topology once grown; or rewire, as rigl does
+    plasticity.rewire_fraction = 0.3  # exchanged per round by rigl (annealed), set (always), and after=rewire
+    plasticity.rewire_until = 0.75  # share of all updates after which rigl and after=rewire stop
+    plasticity.reset_tau = 0.1  # redo and grama recycle units at or below this score
+    plasticity.reset_every = 20_000  # updates from one reset, or shrink_and_perturb, to the next
+    plasticity.reset_layers = "all"  # of actor and critic, never the encoder; or last: their heads
+    plasticity.shrink = 0.8  # shrink_and_perturb: weights are so many times the old ones ...
+    plasticity.perturb = 0.2  # ... plus so many times fresh ones
+    plasticity.inject_at = 0.5  # plasticity_injection: share of all updates before it
+    plasticity.l2_init = 1e-3  # regenerative_l2: strength of the pull towards the initial weights
 
     evaluation = config.eval = ConfigDict()
     evaluation.every = 20_000  # frames
@@ -68,6 +106,7 @@ def drq() -> ConfigDict:
     agent.learning_rate = 1e-4
     agent.hidden = (1024, 1024)  # widths of actor and critic
     agent.layer_norm = False  # before each hidden layer's ReLU
+    agent.crelu = False  # ReLU of both signs, side by side
     agent.tau = 0.01  # target network's rate
     agent.std_initial = 1.0  # exploration noise at the start ...
     agent.std_final = 0.1  # ... and after std_steps agent steps
@@ -85,6 +124,7 @@ def td3(pixels: bool = False) -> ConfigDict:
     agent.learning_rate = 3e-4
     agent.hidden = (256, 256)  # widths of actor and critic
     agent.layer_norm = False  # before each hidden layer's ReLU
+    agent.crelu = False  # ReLU of both signs, side by side
     agent.tau = 0.005  # target networks' rate
     agent.policy_delay = 2  # critic updates per update of actor and targets
     agent.smoothing_std = 0.2  # of the noise on the target policy's actions ...

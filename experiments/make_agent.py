@@ -14,6 +14,8 @@ from agents.learn import MakeOptimiser
 from agents.td3 import TD3Config, make_td3
 from agents.types import Agent
 from envs.types import EnvSpec
+from experiments.methods import METHODS, method_names, network_settings
+from experiments.optimisers import injected
 
 
 def make_agent(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
@@ -38,11 +40,14 @@ def _drq(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
 def _td3(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
     settings, vision = _settings(config, TD3Config, spec.pixels)
     agent = make_td3(settings, vision, _obs_shape(config, spec), spec.action_dim, optimisers)
-    if config.plasticity.method == "ne" and config.plasticity.every % settings.policy_delay:
-        raise ValueError(
-            f"plasticity.every={config.plasticity.every} must be a multiple of agent.policy_delay="
-            f"{settings.policy_delay}, for a round comes with an update of the actor"
-        )
+    actor = network_settings(config, "actor")
+    for name in method_names(actor):
+        period = METHODS[name].period
+        if period and actor[period] % settings.policy_delay:
+            raise ValueError(
+                f"plasticity.{period}={actor[period]} must be a multiple of agent.policy_delay="
+                f"{settings.policy_delay}, for a round comes with an update of the actor"
+            )
     return agent
 
 
@@ -53,7 +58,9 @@ def _settings(config: ConfigDict, agent: Any, pixels: bool) -> tuple[Any, Any]:
     """The agent's own settings, and those of its encoder if it sees pixels: all keys of `config.agent`, no others."""
     given = {key: value for key, value in config.agent.items() if key not in ("name", "learning_rate")}
     parts = [agent, Vision] if pixels else [agent]
-    wanted = {field for part in parts for field in part._fields if field != "im2col"} | ({"conv"} if pixels else set())
+    wanted = {field for part in parts for field in part._fields if field not in ("im2col", "injectable")} | (
+        {"conv"} if pixels else set()
+    )
     if given.keys() != wanted:
         wrong = [f"lacks agent.{key}" for key in sorted(wanted - given.keys())]
         wrong += [f"has agent.{key}" for key in sorted(given.keys() - wanted)]
@@ -64,7 +71,8 @@ def _settings(config: ConfigDict, agent: Any, pixels: bool) -> tuple[Any, Any]:
         raise ValueError(f"agent.conv must be auto, xla or im2col, got {conv!r}")
     im2col = jax.default_backend() == "cpu" if conv == "auto" else conv == "im2col"
     own, seeing = ({key: given[key] for key in part._fields if key in given} for part in (agent, Vision))
-    return agent(**own), Vision(**seeing, im2col=im2col) if pixels else None
+    injectable = tuple(name for name in ("actor", "critic") if injected(network_settings(config, name)))
+    return agent(**own, injectable=injectable), Vision(**seeing, im2col=im2col) if pixels else None
 
 
 def _obs_shape(config: ConfigDict, spec: EnvSpec) -> tuple[int, ...]:

@@ -7,100 +7,112 @@ import optax
 from ml_collections import ConfigDict
 
 import ne_jax
-from agents.learn import MakeOptimiser, Optimiser
+from agents.learn import Initialise, MakeOptimiser, Optimiser
+from experiments.methods import (
+    DISTRIBUTIONS,
+    METHODS,
+    SCHEDULES,
+    SPARSE,
+    Context,
+    density_schedule,
+    make_evolution,
+    method_names,
+    network_settings,
+    round_period,
+)
 
-SPARSE = ne_jax.kernels_under("hidden")
-"""The wide layers of actor and critic; encoder, projection and heads stay dense."""
-
-METHODS = ("none", "static", "ne")
-DISTRIBUTIONS = {"erdos_renyi": ne_jax.erdos_renyi, "uniform": ne_jax.uniform}
-SCHEDULES = {"cosine": ne_jax.cosine_growth, "linear": ne_jax.linear_growth}
+NO_ROUNDS = 2**31 - 1
 
 
 def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
-    """Adam for every network, made plastic for actor and critic as `config.plasticity` says.
+    """Adam for every network, made plastic as `config.plasticity` says.
 
     Raises:
         ValueError: a setting is out of range; the sentence names its key.
     """
-    _validate(config)
+    for network in ("actor", "critic"):
+        _validate(network_settings(config, network))
+        density_schedule(network_settings(config, network), total_updates)
+    if config.agent.learning_rate <= 0:
+        raise ValueError(f"agent.learning_rate must be positive, got {config.agent.learning_rate}")
     adam = optax.adam(config.agent.learning_rate)
-    if config.plasticity.method == "none":
-        return lambda name, network: Optimiser(adam)
 
-    schedule = density_schedule(config, total_updates)
-
-    def prepare(key, params):
-        return ne_jax.sparsify(key, params, schedule.initial, SPARSE)
-
-    def make(name: str, network: nn.Module) -> Optimiser:
+    def make(name: str, network: nn.Module, initialise: Initialise) -> Optimiser:
+        settings = network_settings(config, name)
         if name == "encoder":
+            settings.method = "+".join(each for each in method_names(settings) if METHODS[each].encoder) or "none"
+        if not method_names(settings):
             return Optimiser(adam)
-        evolution = _evolution(config, schedule, network)
-        return Optimiser(ne_jax.plastic(adam, evolution, config.plasticity.every, where=SPARSE), prepare)
+        density = density_schedule(settings, total_updates)
+        evolution = make_evolution(Context(settings, network, initialise, total_updates))
+        tx = ne_jax.plastic(
+            adam,
+            evolution,
+            round_period(settings) or NO_ROUNDS,
+            where=None if density is None else SPARSE,
+            accumulate=settings.grad_accumulation if evolution.evolve else 1,
+        )
+
+        def prepare(key, params):
+            if density is not None:
+                params = ne_jax.sparsify(key, params, density.initial, SPARSE)
+            # After sparsifying, so that what is to cancel has the same masks.
+            return ne_jax.inject(params) if injected(settings) else params
+
+        return Optimiser(tx, prepare)
 
     return make
 
 
-def density_schedule(config: ConfigDict, total_updates: int) -> ne_jax.DensitySchedule:
-    """Weights per sparse layer over updates; constant for a static topology."""
-    plasticity = config.plasticity
-    distribution = DISTRIBUTIONS[plasticity.distribution]
-    initial = distribution(1 - plasticity.initial_sparsity)
-    if plasticity.method == "static":
-        return ne_jax.constant(initial)
-    final = distribution(1 - plasticity.final_sparsity)
-    # A round can come no later than the last update, and the last round must reach the final density.
-    last_round = (total_updates - 1) // plasticity.every * plasticity.every
-    if last_round < 1:
-        raise ValueError(
-            f"plasticity.every={plasticity.every} leaves no round in a run of {total_updates} updates; "
-            "lower it, or train for more frames"
-        )
-    until = max(1, min(round(plasticity.grow_until * total_updates), last_round))
-    return SCHEDULES[plasticity.schedule](initial, final, until)
+def injected(settings: ConfigDict) -> bool:
+    """Whether a network needs room for plasticity injection."""
+    return "plasticity_injection" in method_names(settings)
 
 
-def _evolution(config: ConfigDict, schedule: ne_jax.DensitySchedule, network: nn.Module) -> ne_jax.Evolution:
-    plasticity = config.plasticity
-    if plasticity.method == "static":
-        return ne_jax.static()
-    return ne_jax.neuroplastic(
-        schedule,
-        activity=ne_jax.flax_activity(network.apply) if plasticity.prune == "dormant" else None,
-        omega=plasticity.omega,
-        tau=plasticity.tau,
-        birth=plasticity.birth,
-    )
-
-
-def _validate(config: ConfigDict) -> None:
-    plasticity = config.plasticity
+def _validate(settings: ConfigDict) -> None:
+    for key in ("every", "reset_every", "grad_accumulation"):
+        if settings[key] < 1:
+            raise ValueError(f"plasticity.{key} must be a positive number of updates, got {settings[key]}")
+    round_period(settings)
     choices = {
-        "method": METHODS,
         "distribution": tuple(DISTRIBUTIONS),
         "schedule": tuple(SCHEDULES),
-        "prune": ("dormant", "none"),
+        "grow": ("gradient", "random"),
+        "prune": ("dormant", "grama", "magnitude", "none"),
         "birth": ("zero", "lecun"),
+        "revive": ("none", "bias", "lecun"),
+        "after": ("fixed", "rewire"),
+        "reset_layers": ("all", "last"),
     }
     for key, allowed in choices.items():
-        if plasticity[key] not in allowed:
-            raise ValueError(f"plasticity.{key} must be one of {', '.join(allowed)}, got {plasticity[key]!r}")
-    for key in ("initial_sparsity", "final_sparsity"):
-        if not 0 <= plasticity[key] < 1:
-            raise ValueError(f"plasticity.{key} must lie in [0, 1), got {plasticity[key]}")
-    if plasticity.method == "ne" and plasticity.final_sparsity > plasticity.initial_sparsity:
+        if settings[key] not in allowed:
+            raise ValueError(f"plasticity.{key} must be one of {', '.join(allowed)}, got {settings[key]!r}")
+    for key in ("initial_sparsity", "final_sparsity", "omega", "rewire_fraction", "growth_rate"):
+        if not 0 <= settings[key] < 1:
+            raise ValueError(f"plasticity.{key} must lie in [0, 1), got {settings[key]}")
+    for key in ("grow_until", "rewire_until", "inject_at"):
+        if not 0 < settings[key] <= 1:
+            raise ValueError(f"plasticity.{key} must lie in (0, 1], a share of all updates, got {settings[key]}")
+    for key in ("shrink", "perturb"):
+        if not 0 <= settings[key] <= 1:
+            raise ValueError(f"plasticity.{key} must lie in [0, 1], got {settings[key]}")
+    for key in ("tau", "reset_tau"):
+        if settings[key] < 0:
+            raise ValueError(f"plasticity.{key} must not be negative, got {settings[key]}")
+    if settings.l2_init <= 0:
+        raise ValueError(f"plasticity.l2_init must be positive, got {settings.l2_init}")
+    if settings.grad_accumulation > settings.every:
         raise ValueError(
-            f"plasticity.final_sparsity={plasticity.final_sparsity} lies above "
-            f"plasticity.initial_sparsity={plasticity.initial_sparsity}, but a network that grows gets less sparse"
+            f"plasticity.grad_accumulation={settings.grad_accumulation} exceeds plasticity.every={settings.every}, "
+            "the updates from one round to the next; lower it"
         )
-    if not 0 < plasticity.grow_until <= 1:
-        raise ValueError(f"plasticity.grow_until must lie in (0, 1], got {plasticity.grow_until}")
-    if not 0 <= plasticity.omega < 1:
-        raise ValueError(f"plasticity.omega must lie in [0, 1), got {plasticity.omega}")
-    if plasticity.tau < 0:
-        raise ValueError(f"plasticity.tau must not be negative, got {plasticity.tau}")
-    if plasticity.every < 1:
-        raise ValueError(f"plasticity.every must be a positive number of updates, got {plasticity.every}")
-    if config.agent.learning_rate <= 0:
-        raise ValueError(f"agent.learning_rate must be positive, got {config.agent.learning_rate}")
+    growing = {"ne", "random_grow"} & set(method_names(settings))
+    if growing and settings.final_sparsity > settings.initial_sparsity:
+        raise ValueError(
+            f"plasticity.final_sparsity={settings.final_sparsity} lies above "
+            f"plasticity.initial_sparsity={settings.initial_sparsity}, but a network that grows gets less sparse"
+        )
+    if growing and settings.growth_rate and settings.schedule != "linear":
+        raise ValueError(
+            "plasticity.growth_rate grows by the same number each round; set --config.plasticity.schedule=linear"
+        )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from experiments.presets import apply_preset
+
 if TYPE_CHECKING:
     from experiments.checkpoint import Checkpoints
     from experiments.loop import Run
@@ -34,7 +36,11 @@ def main(argv: list[str]) -> int:
         print(f"error: the config file cannot be read: {str(error).splitlines()[-1].strip()}", file=sys.stderr)
         return 2
     try:
+        apply_preset(_CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
         return run(_CONFIG.value)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nstopped at once; what came after the last checkpoint is lost", file=sys.stderr)
         return 130

@@ -13,16 +13,55 @@ from ml_collections import ConfigDict
 import ne_jax
 from agents.learn import Model
 from agents.types import Agent, AgentState, Metrics
-from experiments.optimisers import SPARSE, density_schedule
+from experiments.methods import SPARSE, density_schedule, network_settings
+
+TAUS = (0.0, 0.025, 0.1)
+"""Thresholds at which dormant units are counted: silent ones, and those that ReDo's authors count."""
 
 
 def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metrics:
-    """Density of each sparse layer; FAU and dormant ratio (tau 0) over the hidden layers of actor and critic."""
-    values = {"fau": ne_jax.fau(activations), "dormant_ratio": ne_jax.dormant_ratio(activations)}
+    """What is logged of an agent's networks, on the `activations` of one batch; docs/method.md lists it.
+
+    FAU and dormant ratios over the hidden layers of actor and critic, overall and by layer; ranks and norm of what
+    the last hidden layers give; norms of the weights; densities of the sparse layers; what the newest round did.
+    """
+    values = _by_layer("fau", ne_jax.fau_by_layer(activations))
+    for tau in TAUS:
+        name = f"dormant_ratio_{tau}" if tau else "dormant_ratio"
+        values |= _by_layer(name, ne_jax.dormant_ratio_by_layer(activations, tau))
+    for path, features in _last_layers(activations).items():
+        measured = ne_jax.ranks(features) | {"feature_norm": ne_jax.feature_norm(features)}
+        values |= {f"{name}/{path}": value for name, value in measured.items()}
+    for name, model in models(state).items():
+        values[f"weight_norm/{name}"] = ne_jax.norm(model.params)
+        values |= _round_values(name, ne_jax.record(model.opt_state))
     masks = all_masks(state)
-    density = ne_jax.density(masks) if masks else {"all": jnp.ones(())}
-    values["density"] = density.pop("all")
-    return values | {f"density/{path}": value for path, value in density.items()}
+    return values | _by_layer("density", ne_jax.density(masks) if masks else {"all": jnp.ones(())})
+
+
+def _by_layer(name: str, values: dict[str, Array]) -> Metrics:
+    """The value over all layers under the name alone, and the others with their path."""
+    return {name if path == "all" else f"{name}/{path}": value for path, value in values.items()}
+
+
+def _last_layers(activations: dict[str, Array]) -> dict[str, Array]:
+    """Of each stack of hidden layers the last one's activations: `critic/q1/hidden_1` is called `critic/q1`."""
+    stacks: dict[str, tuple[int, Array]] = {}
+    for path, h in activations.items():
+        stack, _, layer = path.rpartition("/")
+        number = int(layer.rpartition("_")[2])
+        if stack not in stacks or stacks[stack][0] < number:
+            stacks[stack] = number, h
+    return {stack: h for stack, (_, h) in stacks.items()}
+
+
+def _round_values(name: str, record: ne_jax.Record | None) -> Metrics:
+    """Growth and pruning of a network's newest round; nothing where the topology cannot change."""
+    if record is None:
+        return {}
+    share = record.regrown / jnp.maximum(record.born, 1)
+    counts = {"born": record.born, "removed": record.removed, "regrown_share": share, "churn": record.churn}
+    return {f"{what}/{name}": value for what, value in counts.items()}
 
 
 def models(state: AgentState) -> dict[str, Model]:
@@ -37,11 +76,10 @@ def all_masks(state: AgentState) -> dict[str, Array]:
 
 def sparse_layers(config: ConfigDict, agent: Agent, total_updates: int) -> list[tuple[str, int, int, int]]:
     """Path, size, initial and final number of weights of each sparse layer."""
-    if config.plasticity.method == "none":
-        return []
-    density, rows = density_schedule(config, total_updates), []
+    rows = []
     for name, model in models(jax.eval_shape(agent.init, jax.random.key(0))).items():
-        if _masks(model):
+        density = density_schedule(network_settings(config, name), total_updates) if _masks(model) else None
+        if density is not None:
             shapes = ne_jax.sparse_shapes(model.params, SPARSE)
             first, last = (ne_jax.counts(d, shapes) for d in (density.initial, density.final))
             rows += [(f"{name}/{path}", leaf_size(shapes[path]), first[path], last[path]) for path in sorted(shapes)]

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from small_agents import EVERY, QUICK, UPDATES, batches, drq, now, operations, p
 import agents.drq
 import agents.td3
 import ne_jax
-from experiments.optimisers import density_schedule
+from experiments.methods import density_schedule, network_settings
 from experiments.steps import over_seeds
 
 SPARSE = {
@@ -59,7 +60,7 @@ def test_agent_does_not_know_of_its_topology(module):
 
 
 def test_zeros_stay_and_layers_grow_on_schedule():
-    schedule = density_schedule(settings("ne"), UPDATES)
+    schedule: Any = density_schedule(network_settings(settings("ne"), "actor"), UPDATES)
     for name, modules in SPARSE.items():
         first, last = (masks_of(alone(0)[i], name) for i in (0, -1))
         assert set(first) == {f"{module}/dense/kernel" for module in modules}

@@ -84,7 +84,7 @@ def agent_of(name: str, pixels: bool) -> Agent:
     shared: dict[str, Any] = dict(hidden=HIDDEN, tau=0.05, random_steps=RANDOM)
     image = (SIDE, SIDE, 1)
 
-    def optimiser(name, network):
+    def optimiser(name, network, initialise):
         return Optimiser(optax.adam(3e-3))
 
     if name == "td3":

@@ -235,6 +235,8 @@ def test_settings_are_those_of_the_authors():
     published = dict(
         hidden=(256, 256),
         layer_norm=False,
+        crelu=False,
+        injectable=(),
         tau=0.005,
         policy_delay=2,
         smoothing_std=0.2,

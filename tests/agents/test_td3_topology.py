@@ -1,6 +1,7 @@
 """TD3 with optimisers that grow and prune: whatever the delay, targets have the topology of what they follow."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from small_agents import QUICK, STATES, TD3, UPDATES, batches, now, pick, settings, td3
 
 import ne_jax
-from experiments.optimisers import density_schedule
+from experiments.methods import density_schedule, network_settings
 
 SEEDS = 2
 CONFIG = TD3._replace(ema=0.9, tau=0.1)
@@ -74,7 +75,7 @@ def test_weights_leave_in_rounds_between_the_delayed_updates():
 
 @pytest.mark.parametrize(("delay", "every"), TIMES[:3])
 def test_layers_grow_on_schedule(delay, every):
-    schedule = density_schedule(settings("ne", every), UPDATES)
+    schedule: Any = density_schedule(network_settings(settings("ne", every), "actor"), UPDATES)
     for name in ("critic", "actor"):
         shapes = {key: mask.shape[1:] for key, mask in masks_of(fresh(), name).items()}
         rounds = jnp.arange(0, UPDATES, every)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import mediapy
@@ -17,7 +18,7 @@ import pytest
 from configs import dmc_pixels, gymnax_pixels, gymnax_states, mjx_pixels, mujoco_states
 from experiments.checkpoint import load_model
 from experiments.checks import validate
-from experiments.optimisers import density_schedule
+from experiments.methods import density_schedule, network_settings
 from experiments.results import Folder
 from experiments.run import run
 from experiments.setup import make_schedule, setup
@@ -72,7 +73,7 @@ def test_videos_open_and_move(done):
 def test_metrics_hold_every_value_and_the_density_is_on_schedule(done):
     config, folder = done
     schedule = make_schedule(config)
-    density = density_schedule(config, schedule.updates(schedule.total))
+    density: Any = density_schedule(network_settings(config, "actor"), schedule.updates(schedule.total))
     for seed in config.seeds:
         rows = read_metrics(folder.seed(seed) / "metrics.jsonl")
         assert [row["frame"] for row in rows] == [0, 800, 1200, 1600, 2400]
@@ -166,7 +167,7 @@ BAD = [
         dict(plasticity=dict(final_sparsity=0.9)),
         "plasticity.final_sparsity=0.9 lies above plasticity.initial_sparsity=0.8",
     ),
-    (dmc_pixels, dict(plasticity=dict(method="nee")), "plasticity.method must be one of none, static, ne"),
+    (dmc_pixels, dict(plasticity=dict(method="nee")), "plasticity.method must be one of none, ne, .* got 'nee'"),
     (dmc_pixels, dict(plasticity=dict(omega=1.0)), "plasticity.omega must lie in"),
     (dmc_pixels, dict(env=dict(image_size=16)), "env.image_size=16 is too small .* at least 23"),
     (
