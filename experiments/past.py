@@ -11,8 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from agents.replay import Replay, Ring
 from agents.types import Agent, AgentState, Metrics, Step, Transition
-from ne_jax.activity import fau
-from ne_jax.review import Decision, Review, ReviewState, repeat_half
+from ne_jax import Decision, Review, ReviewState, fau, repeat_half
 
 DROP = 0.1
 """What a dynamic replay forgets at a time, as a share of what it holds; RLx2's."""

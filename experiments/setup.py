@@ -26,7 +26,7 @@ from experiments.past import Dynamic
 from experiments.steps import EVALUATE, NEVER, WORLD, Schedule, Steps, key_at, make_steps
 from experiments.store import choose_store, make_vary
 from experiments.topology import measure_plasticity
-from ne_jax.review import make_review
+from ne_jax import make_review
 
 TRAIN_STREAM, EVAL_STREAM = range(2)
 NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers", "backend")

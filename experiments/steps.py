@@ -21,7 +21,7 @@ from agents.replay import Entry, Replay, Ring, side_by_side
 from agents.types import Agent, AgentState, Metrics, Obs, Step
 from envs.types import Arrival, EnvSpec, Scene
 from experiments.past import Dynamic, make_forget, make_sampler
-from ne_jax.review import Review, ReviewState
+from ne_jax import Review, ReviewState
 
 Stack = Shaped[Array, "stack *frame"]
 OverSeeds = Literal["vmap", "map"]

@@ -41,6 +41,7 @@ from ne_jax.metrics import (
     stable_rank,
 )
 from ne_jax.resets import grama, redo, reset, shrink_and_perturb
+from ne_jax.review import Decision, Review, ReviewState, make_review, repeat_half
 from ne_jax.schedules import (
     DensitySchedule,
     constant,
@@ -71,12 +72,15 @@ from ne_jax.units import numbered
 
 __all__ = [
     "TOPOLOGIES",
+    "Decision",
     "DensitySchedule",
     "Evolution",
     "Evolved",
     "Network",
     "PlasticState",
     "Record",
+    "Review",
+    "ReviewState",
     "apply",
     "chain",
     "churn",
@@ -111,6 +115,7 @@ __all__ = [
     "leaves_by_path",
     "linear_growth",
     "magnitude_prune",
+    "make_review",
     "masks",
     "neuroplastic",
     "nonzero",
@@ -125,6 +130,7 @@ __all__ = [
     "record",
     "redo",
     "regenerative_l2",
+    "repeat_half",
     "replace_leaves",
     "reset",
     "rigl",

@@ -1,12 +1,12 @@
-# pyright: basic, reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalCall=false
-# pyright: reportArgumentType=false, reportPossiblyUnboundVariable=false
 """A dynamic replay against lists of whole episodes from which the oldest transitions are struck out."""
 
 import functools
+import itertools
 import math
-from itertools import pairwise
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_replay import DRAWS, MAKE, check_samples, oracle, stacked, streams_of, table
@@ -14,7 +14,7 @@ from test_replay import DRAWS, MAKE, check_samples, oracle, stacked, streams_of,
 from agents.replay import nbytes
 
 EVENTS = {20: (0.1, 0), 33: (0.5, 3), 34: (0.5, 3), 47: (1.0, 5), 61: (0.3, 1), 90: (0.25, 4)}
-"""Time to (share, least) of what is forgotten then; a lane has room for 12 scenes, so slots are written over."""
+"""Time to (share, least) of what is forgotten then; a lane has room for 12 scenes, which are written over between."""
 
 
 class Oracle:
@@ -45,7 +45,7 @@ class Oracle:
         width = 2 * self.settings[1]
         following = {}
         for entries in self.streams:
-            for before, after in pairwise(entries):
+            for before, after in itertools.pairwise(entries):
                 following[tuple(before.scene)] = after.mean
         lanes = [[(row[:width], following[start]) for start, row in rows.items()] for rows in self.lanes()]
         return [rows[i] if i < len(rows) else None for i in range(max(map(len, lanes))) for rows in lanes]
@@ -68,7 +68,7 @@ def test_what_is_forgotten_is_never_sampled_and_nothing_else_is_missing(lanes, s
     replay, add, sample, forget, past = programs(lanes, stack, nstep)
     streams, told = with_means(streams_of([120] * lanes)), Oracle(lanes, 12, stack, nstep)
     every, ring = [1, 2, 1][:lanes], jax.jit(replay.init)()  # the second lane fills at half the pace
-    sizes = []
+    sizes, expected = [], {}
     for t in range(115):
         keep = np.array([t % pace == 0 for pace in every])
         now = [stream[t // pace] for stream, pace in zip(streams, every)]
@@ -136,11 +136,11 @@ def test_forgetting_nothing_changes_nothing():
 
 
 def test_only_a_dynamic_replay_pays_for_means():
-    settings = dict(capacity=12, stack=2, nstep=1)
+    settings: dict[str, Any] = dict(capacity=12, stack=2, nstep=1)
     plain, dynamic = MAKE(**settings), MAKE(**settings, dynamic=True)
     assert plain.init().mean is None and plain.init().forgotten is None
     assert len(jax.tree.leaves(plain.init())) == len(jax.tree.leaves(dynamic.init())) - 2
     assert dynamic.nbytes == plain.nbytes + 12 * 2 * 4 + 4 == nbytes(dynamic.init())
-    for call in (lambda: plain.forget(plain.init(), 0.1, 0), lambda: plain.past(plain.init(), np.arange(2))):
+    for call in (lambda: plain.forget(plain.init(), 0.1, 0), lambda: plain.past(plain.init(), jnp.arange(2))):
         with pytest.raises(ValueError, match=r"only a dynamic replay .* make_replay\(dynamic=True\)"):
             call()

@@ -1,8 +1,7 @@
-# pyright: basic, reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalCall=false
-# pyright: reportArgumentType=false, reportPossiblyUnboundVariable=false
 """Experience review in the loops: what an update samples, measures and logs, and what it leaves alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +16,14 @@ from experiments.past import critic_fau
 from experiments.steps import LEARN, key_at
 from ne_jax.review import make_review
 
-GATE = make_review("gate", every=3, awaken=1.0, fraction=0.3, auto_batch=True)
+GATE: Any = make_review("gate", every=3, awaken=1.0, fraction=0.3, auto_batch=True)
 SLOPE = make_review("slope", every=2, window=3, most=1.0)
-IDLE = make_review("gate", every=3, awaken=0.0)  # measures, and never reviews
-BOTH = dict(num_envs=3, each=2)
+IDLE: Any = make_review("gate", every=3, awaken=0.0)  # measures, and never reviews
+BOTH: dict[str, Any] = dict(num_envs=3, each=2)
 EARLY, WHOLE = (0.0, 0.3), (0.0, 1.0)
 
 
-def trained(kind, review, until):
+def trained(kind, review, until) -> Any:
     """TD3 on the device, several updates a step; DrQ with its environments on the host."""
     if kind == "td3":
         built = build("td3", **BOTH, review=review)
@@ -44,9 +43,11 @@ def updated_by_hand(built, run, i, span, half):
         batch = built.replay.sample(memory.ring, sample_key, 8, span)
         if half:
             batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:4]] * 2), batch)
-        measured = critic_fau(built.agent.activations(state, batch))
+        critic = [h for path, h in built.agent.activations(state, batch).items() if path.split("/")[0] == "critic"]
+        measured = jnp.concatenate([(h > 0).ravel() for h in critic]).mean()
         return built.agent.update(state, batch, update_key, Step(now.env, number))[0], measured
 
+    measured = None
     for number in range(now.update, now.update + built.schedule.updates_each):
         state, measured = update(state, number)
     return state, measured
@@ -69,7 +70,7 @@ def test_one_seed_reviews_its_early_data_while_the_other_does_not(kind, until):
     learner = built.steps.learn(jax.tree.map(jnp.array, run.learner), run.memory, built.keys, now)
     for i, (agent, fau) in enumerate(expected):
         tiny.equal(tiny.lane(learner.agent, i), agent, exact=False)
-        np.testing.assert_allclose(learner.review.samples[i, -2:], [samples[i, -1], fau], rtol=1e-6)
+        np.testing.assert_allclose(learner.review.samples[i, -2:], np.asarray([samples[i, -1], fau], np.float32), rtol=1e-6)
     told = {name: np.asarray(value - before.total[name]) for name, value in learner.metrics.total.items()}
     np.testing.assert_allclose(told["review/share"], [made, 0])
     np.testing.assert_allclose(told["review/half_batch"], [made, 0])
@@ -98,7 +99,7 @@ def test_slope_reviews_once_its_window_is_full():
     assert (run.learner.review.count == 3).all() and (run.learner.review.probability == 0).all()
     assert (run.learner.review.steepest > 0).all(), "the first slope is the steepest so far"
     assert (run.learner.metrics.total["review/share"] == 0).all()
-    run = tiny.train(tiny.experiment(review=SLOPE))
+    _, run = trained("drq", SLOPE, 40)
     share = np.asarray(run.learner.metrics.total["review/share"])
     assert (share > 0).all() and (share < built.schedule.updates(40)).all()
     state = run.learner.review

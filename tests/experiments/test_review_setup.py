@@ -1,5 +1,3 @@
-# pyright: basic, reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalCall=false
-# pyright: reportArgumentType=false, reportPossiblyUnboundVariable=false
 """Experience review and the dynamic replay from a config: what reaches the programs, what is logged and refused."""
 
 import inspect
@@ -19,7 +17,7 @@ from experiments.setup import setup
 from ne_jax.review import make_review
 
 REVIEW = dict(mode="gate", every=7, fraction=0.2, awaken=1.0, gain=1e4, window=3, most=0.7, auto_batch=True)
-DYNAMIC = dict(on=True, min_size=60, threshold=1e-6, every=60)
+DYNAMIC: dict[str, Any] = dict(on=True, min_size=60, threshold=1e-6, every=60)
 
 
 def smoke(folder, module=gymnax_states, **settings):
@@ -52,7 +50,7 @@ def test_settings_reach_the_programs(on, tmp_path, monkeypatch):
 
     monkeypatch.setattr(setups, "make_steps", steps)
     monkeypatch.setattr(setups, "make_review", review)
-    extra = dict(review=REVIEW, replay=dict(dynamic=DYNAMIC)) if on else {}
+    extra: dict[str, Any] = dict(review=REVIEW, replay=dict(dynamic=DYNAMIC)) if on else {}
     experiment = setup(smoke(tmp_path, env=dict(num_envs=4), **extra))
     run = jax.eval_shape(experiment.steps.init, experiment.keys, experiment.pool.reset())
     experiment.close()
@@ -71,7 +69,7 @@ def test_settings_reach_the_programs(on, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("on", [True, False])
 def test_a_run_logs_what_was_reviewed_and_forgotten(on, tmp_path):
-    extra = dict(review=REVIEW, replay=dict(dynamic=DYNAMIC)) if on else {}
+    extra: dict[str, Any] = dict(review=REVIEW, replay=dict(dynamic=DYNAMIC)) if on else {}
     config = smoke(tmp_path, video=dict(every=0), **extra)
     assert run(config) == 0
     for seed in config.seeds:

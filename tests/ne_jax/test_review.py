@@ -1,5 +1,3 @@
-# pyright: basic, reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalCall=false
-# pyright: reportArgumentType=false, reportPossiblyUnboundVariable=false
 """Experience review against float64 numpy: probabilities from FAU samples, decisions, halved batches."""
 
 import functools
@@ -170,6 +168,6 @@ def test_bad_settings_are_named(change, message):
 
 def test_without_anything_to_do_there_is_no_review():
     assert make_review("none") is None
-    for settings in (dict(mode="none", auto_batch=True), dict(mode="gate"), dict(mode="slope")):
-        assert made(**settings) is not None
+    for mode, auto_batch in (("none", True), ("gate", False), ("slope", False)):
+        assert made(mode, auto_batch=auto_batch) is not None
     made(fraction=1.0, awaken=0.0, window=2, most=1.0, every=1)
