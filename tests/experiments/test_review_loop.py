@@ -70,7 +70,9 @@ def test_one_seed_reviews_its_early_data_while_the_other_does_not(kind, until):
     learner = built.steps.learn(jax.tree.map(jnp.array, run.learner), run.memory, built.keys, now)
     for i, (agent, fau) in enumerate(expected):
         tiny.equal(tiny.lane(learner.agent, i), agent, exact=False)
-        np.testing.assert_allclose(learner.review.samples[i, -2:], np.asarray([samples[i, -1], fau], np.float32), rtol=1e-6)
+        np.testing.assert_allclose(
+            learner.review.samples[i, -2:], np.asarray([samples[i, -1], fau], np.float32), rtol=1e-6
+        )
     told = {name: np.asarray(value - before.total[name]) for name, value in learner.metrics.total.items()}
     np.testing.assert_allclose(told["review/share"], [made, 0])
     np.testing.assert_allclose(told["review/half_batch"], [made, 0])
