@@ -43,6 +43,8 @@ class ActorCritic(NamedTuple):
     learn_actor(actor, critic_params, features, act, value, key, step): the actor after one step up `value(q)` at the
         actions `act(mean)`. It never moves the encoder.
     activations(state, batch): hidden activations by layer.
+    gradients(state, obs, action, target, act, value): of the critic's loss and of the actor's, by network, all at the
+        parameters in `state`.
     """
 
     init: Callable[[Key[Array, ""]], dict[str, Any]]
@@ -53,6 +55,7 @@ class ActorCritic(NamedTuple):
     learn_critic: Callable[..., tuple[dict[str, Any], Features, Metrics]]
     learn_actor: Callable[..., tuple[Model, Float[Array, ""]]]
     activations: Callable[[Any, Transition], dict[str, Array]]
+    gradients: Callable[..., dict[str, Params]]
 
 
 def make_actor_critic(
@@ -131,10 +134,13 @@ def make_actor_critic(
     def learn(name: str, model: Model, gradients: Params, inputs: tuple, key: Key[Array, ""], step: Step) -> Model:
         return descend(optimisers[name], model, gradients, batch=inputs, key=key, step=step)
 
+    def critic_gradients(state, obs, action, target):
+        params = {"critic": state.critic.params} | ({"encoder": state.encoder.params} if vision else {})
+        return jax.grad(critic_loss, has_aux=True)(params, obs, action, target)
+
     def learn_critic(state, obs, action, target, keys, step):
         encoder_key, critic_key = keys
-        params = {"critic": state.critic.params} | ({"encoder": state.encoder.params} if vision else {})
-        gradients, (features, metrics) = jax.grad(critic_loss, has_aux=True)(params, obs, action, target)
+        gradients, (features, metrics) = critic_gradients(state, obs, action, target)
         models: dict[str, Any] = {"encoder": None}
         if vision:
             models["encoder"] = learn("encoder", state.encoder, gradients["encoder"], (obs,), encoder_key, step)
@@ -154,7 +160,12 @@ def make_actor_critic(
             for path, h in ne_jax.flax_activity(networks[name].apply)(getattr(state, name).params, given).items()
         }
 
-    return ActorCritic(new_models, look, encode, policy, values, learn_critic, learn_actor, activations)
+    def gradients(state: Any, obs: Obs, action: Action, target: Array, act: Callable, value: Callable):
+        found, (features, _) = critic_gradients(state, obs, action, target)
+        climb = jax.grad(actor_loss)(state.actor.params, state.critic.params, features, act, value)
+        return found | {"actor": climb}
+
+    return ActorCritic(new_models, look, encode, policy, values, learn_critic, learn_actor, activations, gradients)
 
 
 def _feature_shape(encoder: Any, obs: Array) -> tuple[int, ...]:

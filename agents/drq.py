@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -78,14 +79,20 @@ def make_drq(
             return mean
         return explore(key, mean, noise(step), step.env < config.random_steps)
 
+    def target_of(state: DrQState, batch: Transition, shift: Key[Array, ""], key: Key[Array, ""], step: Step) -> Array:
+        next_features = net.encode(state.encoder, net.look(shift, batch.next_obs))
+        next_mean = net.policy(state.actor.params, next_features)
+        next_action = truncated_normal(key, next_mean, noise(step), config.std_clip)
+        next_values = net.values(state.target_critic, next_features, next_action)
+        return twin_target(batch.reward, batch.discount, next_values)
+
+    def noisy(key: Key[Array, ""], step: Step) -> Callable[[Array], Array]:
+        """The actions that the actor's loss is of."""
+        return lambda mean: truncated_normal(key, mean, noise(step), config.std_clip)
+
     def update(state: DrQState, batch: Transition, key: Key[Array, ""], step: Step) -> tuple[DrQState, Metrics]:
         shift, next_shift, next_noise, actor_noise, encoder_key, critic_key, actor_key = jax.random.split(key, 7)
-        next_features = net.encode(state.encoder, net.look(next_shift, batch.next_obs))
-        next_mean = net.policy(state.actor.params, next_features)
-        next_action = truncated_normal(next_noise, next_mean, noise(step), config.std_clip)
-        next_values = net.values(state.target_critic, next_features, next_action)
-        target = twin_target(batch.reward, batch.discount, next_values)
-
+        target = target_of(state, batch, next_shift, next_noise, step)
         obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
         models, features, metrics = net.learn_critic(state, obs, batch.action, target, keys, step)
         # The actor sees the features that the critic's loss was computed on.
@@ -93,8 +100,8 @@ def make_drq(
             state.actor,
             models["critic"].params,
             features,
-            lambda mean: truncated_normal(actor_noise, mean, noise(step), config.std_clip),
-            lambda q: q.min(axis=0),
+            noisy(actor_noise, step),
+            smaller,
             actor_key,
             step,
         )
@@ -102,4 +109,15 @@ def make_drq(
         metrics |= {"actor_loss": actor_loss, "batch_reward": batch.reward.mean(), "noise": noise(step)}
         return DrQState(**models, target_critic=target_critic), metrics
 
-    return Agent(init, act, update, net.activations)
+    def gradients(state: DrQState, batch: Transition, key: Key[Array, ""], step: Step) -> dict[str, Params]:
+        shift, next_shift, next_noise, actor_noise = jax.random.split(key, 4)
+        target = target_of(state, batch, next_shift, next_noise, step)
+        obs = net.look(shift, batch.obs)
+        return net.gradients(state, obs, batch.action, target, noisy(actor_noise, step), smaller)
+
+    return Agent(init, act, update, net.activations, gradients)
+
+
+def smaller(values: Float[Array, "2 batch"]) -> Float[Array, " batch"]:
+    """What the actor climbs: the smaller of the two critics' values."""
+    return values.min(axis=0)

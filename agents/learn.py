@@ -13,7 +13,7 @@ from flax import struct
 from jaxtyping import Array, Float, Key, PyTree
 
 import ne_jax
-from agents.types import Params, Step
+from agents.types import AgentState, Params, Step
 
 
 class Optimiser(NamedTuple):
@@ -35,6 +35,11 @@ class Model:
 
     params: Params
     opt_state: optax.OptState
+
+
+def models(state: AgentState) -> dict[str, Model]:
+    """The trained networks of an agent's state, by name."""
+    return {name: part for name, part in vars(state).items() if isinstance(part, Model)}
 
 
 def begin(optimiser: Optimiser, key: Key[Array, ""], params: Params) -> Model:

@@ -104,11 +104,15 @@ def make_td3(
         noise = config.smoothing_std * jax.random.normal(key, mean.shape)
         return jnp.clip(mean + jnp.clip(noise, -config.smoothing_clip, config.smoothing_clip), -1, 1)
 
+    def target_of(state: TD3State, batch: Transition, shift: Key[Array, ""], noise: Key[Array, ""]) -> Array:
+        next_features = net.encode(state.encoder, net.look(shift, batch.next_obs))
+        next_action = smoothed(noise, net.policy(state.target_actor, next_features))
+        next_values = net.values(state.target_critic, next_features, next_action)
+        return twin_target(batch.reward, batch.discount, next_values)
+
     def improve(state: TD3State, features: Array, key: Key[Array, ""], step: Step) -> TD3State:
         """The delayed half: the actor climbs Q1, and the targets follow."""
-        actor, loss = net.learn_actor(
-            state.actor, state.critic.params, features, lambda mean: mean, lambda q: q[0], key, step
-        )
+        actor, loss = net.learn_actor(state.actor, state.critic.params, features, as_it_is, first, key, step)
         average = state.average
         if average is not None:
             models = seen({"encoder": state.encoder, "actor": actor})
@@ -124,11 +128,7 @@ def make_td3(
 
     def update(state: TD3State, batch: Transition, key: Key[Array, ""], step: Step) -> tuple[TD3State, Metrics]:
         shift, next_shift, next_noise, encoder_key, critic_key, actor_key = jax.random.split(key, 6)
-        next_features = net.encode(state.encoder, net.look(next_shift, batch.next_obs))
-        next_action = smoothed(next_noise, net.policy(state.target_actor, next_features))
-        next_values = net.values(state.target_critic, next_features, next_action)
-        target = twin_target(batch.reward, batch.discount, next_values)
-
+        target = target_of(state, batch, next_shift, next_noise)
         obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
         models, features, metrics = net.learn_critic(state, obs, batch.action, target, keys, step)
         # The target stays where it is, but what the critic's optimiser has just set to zero is zero there at once.
@@ -139,7 +139,22 @@ def make_td3(
         state = jax.lax.cond(due, improve, lambda state, *_: state, state, features, actor_key, step)
         return state, metrics | {"actor_loss": state.actor_loss, "batch_reward": batch.reward.mean()}
 
-    return Agent(init, act, update, net.activations)
+    def gradients(state: TD3State, batch: Transition, key: Key[Array, ""], step: Step) -> dict[str, Params]:
+        shift, next_shift, noise = jax.random.split(key, 3)
+        target = target_of(state, batch, next_shift, noise)
+        return net.gradients(state, net.look(shift, batch.obs), batch.action, target, as_it_is, first)
+
+    return Agent(init, act, update, net.activations, gradients)
+
+
+def as_it_is(mean: Float[Array, "batch actions"]) -> Float[Array, "batch actions"]:
+    """The action that the actor's loss is of."""
+    return mean
+
+
+def first(values: Float[Array, "2 batch"]) -> Float[Array, " batch"]:
+    """The critic that the actor climbs."""
+    return values[0]
 
 
 def _validate(config: TD3Config) -> None:

@@ -39,9 +39,12 @@ class Agent(NamedTuple):
     act(state, obs, key, step): the action for one observation; `step=None` means greedy, `key` is then unused.
     update(state, batch, key, step): one learning step.
     activations(state, batch): hidden activations by layer, `{path: [batch, units]}`, for measuring plasticity.
+    gradients(state, batch, key, step): of each trained network's loss with respect to its parameters, by the network's
+        name, for the same purpose; no network changes.
     """
 
     init: Callable[[Key[Array, ""]], AgentState]
     act: Callable[[AgentState, Obs, Key[Array, ""], Step | None], Float[Array, " actions"]]
     update: Callable[[AgentState, Transition, Key[Array, ""], Step], tuple[AgentState, Metrics]]
     activations: Callable[[AgentState, Transition], dict[str, Array]]
+    gradients: Callable[[AgentState, Transition, Key[Array, ""], Step], dict[str, Params]]

@@ -24,6 +24,7 @@ def base(exp_id: str) -> ConfigDict:
     config.updates_per_step = 1.0  # a step is one agent step of every environment; 0.5: an update every second step
     config.batch_size = 256
     config.log_every = 5_000  # frames
+    config.metrics_every = 0  # updates from one measurement of plasticity to the next; 0: at each log point
     config.checkpoint_every = 50_000  # frames; also at the end and on Ctrl-C
 
     replay = config.replay = ConfigDict()
@@ -146,6 +147,25 @@ def vision() -> ConfigDict:
     agent.shift_pad = 4  # largest random shift, pixels
     agent.conv = "auto"  # xla, im2col (convolution as a matrix product), or auto: im2col on a CPU
     return agent
+
+
+def continual(physics: bool = False) -> ConfigDict:
+    """Settings of an environment that changes during a run; as they are here, nothing changes."""
+    env = ConfigDict()
+    env.sequence = ()  # tasks that come after env.name, in turn, and then env.name again: ("Ant-v5", "Hopper-v5")
+    env.switch_every = 0  # frames until the next of them
+    if physics:
+        # Parameters of the task, each with the values that it takes in turn, as many of each, such as m=(1.0, 2.0); a
+        # single value stays, and () is the task's own. A config file may add others of gymnax's EnvParams. What a
+        # picture shows does not change with them: from pixels, a longer pendulum looks like any other.
+        env.physics = ConfigDict()
+        for name in ("g", "m", "l", "max_torque", "max_speed", "dt"):  # Pendulum-v1; Reacher-misc and Swimmer-misc: dt
+            env.physics[name] = ()
+        for name in ("power", "gravity", "torque_scale", "max_force"):  # the car's two, Reacher-misc, PointRobot-misc
+            env.physics[name] = ()
+        env.physics_every = 0  # frames until the next value; after the last one comes the first again
+        env.physics_change = "switch"  # at once, or drift: evenly from one value to the next
+    return env
 
 
 def with_variant(config: ConfigDict, file: str, variant: str, variants: dict[str, Callable[[], dict[str, Any]]]) -> Any:

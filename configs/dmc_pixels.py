@@ -7,7 +7,7 @@ cores, `:smoke` only touches everything once. configs/common.py says what the ot
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import base, drq, with_variant
+from configs.common import base, continual, drq, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -35,6 +35,7 @@ def full() -> ConfigDict:
     env.renderer = "jax"  # draws on the device, without OpenGL; gl: MuJoCo's own renderer, on the host
     env.render_quality = "fast"  # canonical: with shadows and reflections, slow; smooth: no jagged edges
     env.workers = "thread"  # thread, process or serial: how the environments step side by side
+    env.update(continual())
     return config
 
 

@@ -5,7 +5,7 @@
 
 from ml_collections import ConfigDict
 
-from configs.common import base, td3, with_variant
+from configs.common import base, continual, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -30,6 +30,7 @@ def full() -> ConfigDict:
     env.backend = "mujoco"  # on the host, or mjx: on the device, for the tasks that configs/mjx_pixels.py names
     env.renderer = "jax"  # of videos, without OpenGL; gl: MuJoCo's own renderer
     env.workers = "serial"  # or thread, process: how environments step side by side; a step is shorter than a hand-over
+    env.update(continual())
     return config
 
 

@@ -7,7 +7,7 @@ CPU cores, `:smoke` only touches everything once. configs/common.py says what th
 
 from ml_collections import ConfigDict
 
-from configs.common import base, drq, td3, with_variant
+from configs.common import base, continual, drq, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -36,6 +36,7 @@ def full(exp_id: str, agent: ConfigDict) -> ConfigDict:
     env.image_size = 84
     env.frame_stack = 3
     env.action_repeat = 2
+    env.update(continual(physics=True))
 
     config.eval.every = 10_000
     config.video.every = 50_000

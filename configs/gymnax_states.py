@@ -5,7 +5,7 @@
 
 from ml_collections import ConfigDict
 
-from configs.common import base, td3, with_variant
+from configs.common import base, continual, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -34,6 +34,7 @@ def full() -> ConfigDict:
     env.pixels = False
     env.frame_stack = 1
     env.action_repeat = 1
+    env.update(continual(physics=True))
 
     config.eval.every = 2_000
     config.video.every = 10_000

@@ -6,7 +6,7 @@ docs/, `:smoke` only touches everything once. configs/common.py says what the ot
 
 from ml_collections import ConfigDict
 
-from configs.common import base, td3, with_variant
+from configs.common import base, continual, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -29,6 +29,7 @@ def full() -> ConfigDict:
     env.frame_stack = 1
     env.action_repeat = 1
     env.workers = "serial"  # or thread, process: how environments step side by side; a step is shorter than a hand-over
+    env.update(continual())
 
     config.video.every = 0  # videos of these tasks need OpenGL
     return config

@@ -6,30 +6,38 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from envs.types import Arrival, DeviceEnv, EnvState, Scene
 from ne_jax import cond_any
 
 
 def arrive(
-    env: DeviceEnv, state: EnvState, action: Float[Array, " actions"], key: Key[Array, ""]
+    env: DeviceEnv,
+    state: EnvState,
+    action: Float[Array, " actions"],
+    key: Key[Array, ""],
+    frame: Int[Array, ""] | int = 0,
 ) -> tuple[EnvState, Arrival]:
     """One step of one environment. Where it ends the episode, the state is that of the next one's start.
 
     Many side by side start new episodes only in steps where some lane needs one: a start can cost more than a step.
+
+    Args:
+        frame: the time, the same for all lanes, for an environment that changes.
     """
     step_key, reset_key = jax.random.split(key)
-    after, step = env.step(state, action, step_key)
+    after, step = env.after(frame).step(state, action, step_key)
     over = jnp.logical_or(jnp.asarray(step.terminated), jnp.asarray(step.truncated))
 
-    def start(key: Key[Array, ""], *ended: Any) -> tuple[EnvState, Scene]:
-        return env.reset(key)
+    # Neither branch may close over a traced frame.
+    def start(key: Key[Array, ""], frame: Any, *ended: Any) -> tuple[EnvState, Scene]:
+        return env.after(frame).reset(key)
 
-    def go_on(key: Key[Array, ""], state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
+    def go_on(key: Key[Array, ""], frame: Any, state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
         return state, scene
 
-    state, first = cond_any(over, start, go_on, reset_key, after, step.scene)
+    state, first = cond_any(over, start, go_on, reset_key, jnp.asarray(frame), after, step.scene)
     return state, Arrival(step, first)
 
 
@@ -45,9 +53,10 @@ class DevicePool:
         self._reset, self._keys = jax.jit(jax.vmap(env.reset)), keys
         self.state: EnvState = None
 
-    def reset(self) -> Scene:
-        """Start every lane's first episode, and return the scenes there."""
-        self.state, scene = self._reset(self._keys)
+    def reset(self, visit: int = 0) -> Scene:
+        """Start every lane's first episode, another one for each `visit`, and return the scenes there."""
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, visit) if visit else self._keys
+        self.state, scene = self._reset(keys)
         return scene
 
     def snapshot(self) -> list[Array]:

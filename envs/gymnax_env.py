@@ -18,12 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Key, UInt8
 
+from envs.physics import Physics, check_names
 from envs.render.gymnax_scenes import SCENES
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, EnvState, TimeStep, check_view, observe
 from envs.types import Scene as AnyScene
 
 
-def make_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat: int = 1) -> DeviceEnv:
+def make_gymnax(
+    name: str,
+    *,
+    pixels: bool,
+    image_size: int = 84,
+    action_repeat: int = 1,
+    physics: Physics | None = None,
+) -> DeviceEnv:
     """Makes one task with continuous actions, such as `Pendulum-v1` or `Reacher-misc`; see `task_names`.
 
     With `action_repeat` 1 the key of a step is passed on as it is, so that a trajectory is gymnax's own for the same
@@ -36,26 +44,21 @@ def make_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat:
         are gymnax's observation, float32 [features].
       image_size: height and width of a frame, in pixels.
       action_repeat: control steps per agent step.
+      physics: float fields of the task's `EnvParams` and the values that they take; the pictures know nothing of them.
 
     Raises:
       ValueError: an unknown task, one with discrete actions, or a setting that cannot be.
     """
-    check_gymnax(name, pixels=pixels, image_size=image_size, action_repeat=action_repeat)
+    check_gymnax(name, pixels=pixels, image_size=image_size, action_repeat=action_repeat, physics=physics)
     env, params = _load(name)
-    scene = SCENES[name]
-    once = _control_step(name, pixels)
-
-    def picture(state: EnvState) -> Float32[Array, " floats"]:
-        return scene.picture(state, params)
+    if physics:
+        params = params.replace(**{field: values[0] for field, values in physics.values.items()})
+    draw = SCENES[name].draw
 
     def look(picture: Float32[Array, " floats"]) -> UInt8[Array, "size size 3"]:
-        return scene.draw(picture, int(image_size))
+        return draw(picture, int(image_size))
 
-    def reset(key: Key[Array, ""]) -> tuple[EnvState, AnyScene]:
-        observation, state = env.reset_env(key, params)
-        state = _as_step_gives(name, state)
-        return state, picture(state) if pixels else _flat(observation)
-
+    reset, step, picture = _functions(name, params, pixels, int(action_repeat))
     features = math.prod(jax.eval_shape(reset, jax.random.key(0))[1].shape)
     spec = EnvSpec(
         name=name,
@@ -66,15 +69,47 @@ def make_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat:
         episode_steps=math.ceil(params.max_steps_in_episode / action_repeat),
         pixels=pixels,
     )
-    step = once if action_repeat == 1 else _repeat(once, int(action_repeat))
-    return DeviceEnv(spec, reset, step, picture, scene.draw)
+
+    made = DeviceEnv(spec, reset, step, picture, draw)
+    if physics is None or physics.length < 2:
+        return made
+
+    def at(frame: Any) -> DeviceEnv:
+        now = params.replace(**physics.at(frame))
+        return DeviceEnv(spec, *_functions(name, now, pixels, int(action_repeat)), draw)
+
+    return made._replace(at=at)
 
 
-def check_gymnax(name: str, *, pixels: bool, image_size: int = 84, action_repeat: int = 1) -> None:
-    """Raises what `make_gymnax` would raise for these settings; imports gymnax only to refuse a task."""
+def check_gymnax(
+    name: str,
+    *,
+    pixels: bool,
+    image_size: int = 84,
+    action_repeat: int = 1,
+    physics: Physics | None = None,
+) -> None:
+    """Raises what `make_gymnax` would raise for these settings; gymnax is imported to refuse a task and for physics."""
     check_view(pixels, image_size, action_repeat)
     if name not in SCENES:
         raise ValueError(_why_not(name))
+    if physics and physics.values:
+        params = _load(name)[1]
+        check_names(physics, name, [field for field, value in vars(params).items() if isinstance(value, float)])
+        for place in range(physics.length):
+            values = {field: values[place] for field, values in physics.values.items()}
+            _check_finite(name, params.replace(**jax.tree.map(jnp.float32, values)), values)
+
+
+def _check_finite(name: str, params: Any, values: dict[str, float]) -> None:
+    """ValueError where a task with these parameters does not come to a finite scene, such as without a mass."""
+    env, key = _load(name)[0], jax.random.key(0)
+    reset, step, _ = _functions(name, params, False, 1)
+    state, _ = reset(key)
+    seen = [step(state, jnp.full(math.prod(env.action_space(params).shape), each), key)[1] for each in (0.0, 0.5)]
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(seen)):
+        found = ", ".join(f"env.physics.{field}={value}" for field, value in values.items())
+        raise ValueError(f"{found} makes {name} come to values that are not finite; change it.")
 
 
 def _why_not(name: str) -> str:
@@ -107,15 +142,12 @@ def _load(name: str) -> tuple[Any, Any]:
     return gymnax.make(name)
 
 
-@functools.cache
-def _bounds(name: str) -> tuple[Float32[np.ndarray, " *shape"], Float32[np.ndarray, " *shape"]]:
+def _bounds(env: Any, params: Any) -> tuple[Float32[Array, " *shape"], Float32[Array, " *shape"]]:
     """What -1 and 1 mean: the limits of the action space, and themselves where it has none."""
-    env, params = _load(name)
     space = env.action_space(params)
-    low = np.broadcast_to(np.asarray(space.low, np.float32), space.shape)
-    high = np.broadcast_to(np.asarray(space.high, np.float32), space.shape)
-    limited = np.isfinite(low) & np.isfinite(high)
-    return np.where(limited, low, np.float32(-1)), np.where(limited, high, np.float32(1))
+    low, high = (jnp.broadcast_to(jnp.asarray(limit, jnp.float32), space.shape) for limit in (space.low, space.high))
+    limited = jnp.isfinite(low) & jnp.isfinite(high)
+    return jnp.where(limited, low, -1.0), jnp.where(limited, high, 1.0)
 
 
 def _flat(observation: Any) -> Float32[Array, " features"]:
@@ -129,7 +161,7 @@ def _state_dtypes(name: str) -> Any:
 
     def after_step(key: Key[Array, ""]) -> EnvState:
         _, state = env.reset_env(key, params)
-        return env.step_env(key, state, jnp.asarray(_bounds(name)[0]), params)[1]
+        return env.step_env(key, state, _bounds(env, params)[0], params)[1]
 
     return jax.tree.map(lambda leaf: leaf.dtype, jax.eval_shape(after_step, jax.random.key(0)))
 
@@ -139,23 +171,34 @@ def _as_step_gives(name: str, state: EnvState) -> EnvState:
     return jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf, dtype), state, _state_dtypes(name))
 
 
+Reset = Callable[[Key[Array, ""]], tuple[EnvState, AnyScene]]
 Step = Callable[[EnvState, Float[Array, " actions"], Key[Array, ""]], tuple[EnvState, TimeStep]]
+Picture = Callable[[EnvState], Float32[Array, " floats"]]
 
 
-def _control_step(name: str, pixels: bool) -> Step:
-    env, params = _load(name)
-    low, high = _bounds(name)
+def _functions(name: str, params: Any, pixels: bool, action_repeat: int) -> tuple[Reset, Step, Picture]:
+    """`reset`, `step` and `picture` of a task with these parameters, which may be traced."""
+    env = _load(name)[0]
+    low, high = _bounds(env, params)
 
-    def step(state: EnvState, action: Float[Array, " actions"], key: Key[Array, ""]) -> tuple[EnvState, TimeStep]:
+    def picture(state: EnvState) -> Float32[Array, " floats"]:
+        return SCENES[name].picture(state, params)
+
+    def reset(key: Key[Array, ""]) -> tuple[EnvState, AnyScene]:
+        observation, state = env.reset_env(key, params)
+        state = _as_step_gives(name, state)
+        return state, picture(state) if pixels else _flat(observation)
+
+    def once(state: EnvState, action: Float[Array, " actions"], key: Key[Array, ""]) -> tuple[EnvState, TimeStep]:
         control = (high + low) / 2 + (high - low) / 2 * jnp.clip(action, -1, 1).reshape(low.shape)
         observation, state, reward, terminated, _ = env.step_env(key, state, control, params)
         state = _as_step_gives(name, state)
         terminated = jnp.asarray(terminated, bool)
         truncated = jnp.asarray(env.is_truncated(state, params), bool) & ~terminated
-        scene = SCENES[name].picture(state, params) if pixels else _flat(observation)
+        scene = picture(state) if pixels else _flat(observation)
         return state, TimeStep(scene, jnp.asarray(reward, jnp.float32).reshape(()), terminated, truncated)
 
-    return step
+    return reset, once if action_repeat == 1 else _repeat(once, action_repeat), picture
 
 
 def _repeat(once: Step, times: int) -> Step:

@@ -71,7 +71,7 @@ class HostPool:
             self.close()
             raise
 
-    def reset(self, episodes: Sequence[int] | None = None) -> Scene:
+    def reset(self, episodes: Sequence[int] | np.ndarray | None = None) -> Scene:
         """Starts these episodes, one number per lane (default 0), and returns their first scenes, stacked."""
         numbers = np.zeros(self.lanes, np.int32) if episodes is None else np.asarray(episodes, np.int32)
         if numbers.shape != (self.lanes,) or (numbers < 0).any():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Float32, Key, PyTree, UInt8
+    from jaxtyping import Array, Bool, Float, Float32, Int, Key, PyTree, UInt8
 
 Scene: TypeAlias = "PyTree[Array | np.ndarray]"
 Obs: TypeAlias = "Array"
@@ -110,6 +110,8 @@ class DeviceEnv(NamedTuple):
         step is the episode's last one; stepping on from there means nothing.
     picture(state): the few floats that a picture of the state needs. For pixels this is the scene itself.
     draw(picture, size): a frame, uint8 [size, size, 3], at any size.
+    at(frame): the environment as it is after so many frames, which may be traced, but not batched; None where it never
+        changes. Its states and scenes are alike at all times, so that episodes go on through a change.
     """
 
     spec: EnvSpec
@@ -117,6 +119,11 @@ class DeviceEnv(NamedTuple):
     step: Callable[[EnvState, Float[Array, " actions"], Key[Array, ""]], tuple[EnvState, TimeStep]]
     picture: Callable[[EnvState], Float32[Array, " floats"]]
     draw: Callable[[Float32[Array, " floats"], int], UInt8[Array, "size size 3"]]
+    at: Callable[[Int[Array, ""] | int], DeviceEnv] | None = None
+
+    def after(self, frame: Int[Array, ""] | int) -> DeviceEnv:
+        """The environment after so many frames, whether it changes or not."""
+        return self.at(frame) if self.at else self
 
 
 def observe(scene: Scene) -> Obs:

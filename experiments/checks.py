@@ -27,6 +27,10 @@ def validate(config: ConfigDict) -> None:
     for key in positive:
         if config[key] < 1:
             raise ValueError(f"{key} must be positive, got {config[key]}")
+    if config.metrics_every < 0:
+        raise ValueError(
+            f"metrics_every must be a number of updates, or 0 to measure at each log point, got {config.metrics_every}"
+        )
     for key in ("every", "episodes"):
         if config.eval[key] < 1:
             raise ValueError(f"eval.{key} must be positive, got {config.eval[key]}")

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from agents.replay import side_by_side
 from agents.types import Agent, AgentState
 from envs.pool import HostPool
+from envs.sequence import FittedPool
 from envs.types import DeviceEnv
 from experiments.steps import NEVER, OverSeeds, Stack, Steps, over_seeds, stack_frames
 
@@ -31,22 +32,24 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator(NamedTuple):
-    """Plays whole episodes per seed; episode e starts the same way in every evaluation.
+    """Plays whole episodes per seed, in the environment as it is at `frame`, 0 where none is given.
 
-    greedy(state, video_size): the agents' mean actions; frames of that width, none where it is 0.
+    Episode e starts the same way in every evaluation.
+
+    greedy(state, video_size, frame): the agents' mean actions; frames of that width, none where it is 0.
     random(): uniform actions, the yardstick for what was learned. The same for a seed whatever its neighbours.
     close(): ends the environments.
     """
 
-    greedy: Callable[[AgentState, int], Evaluation]
-    random: Callable[[], Evaluation]
+    greedy: Callable[..., Evaluation]
+    random: Callable[..., Evaluation]
     close: Callable[[], None]
 
 
-def host_evaluator(pool: HostPool, steps: Steps, seeds: tuple[int, ...], episodes: int) -> Evaluator:
-    """Evaluation on host environments, one lane of `pool` per seed."""
+def host_evaluator(pool: HostPool | FittedPool, steps: Steps, seeds: tuple[int, ...], episodes: int) -> Evaluator:
+    """Evaluation on host environments, which never change, one lane of `pool` per seed."""
 
-    def greedy(state: AgentState, video_size: int) -> Evaluation:
+    def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
         return play(lambda obs: np.asarray(steps.greedy(state, obs)), video_size)
 
     def random() -> Evaluation:
@@ -84,7 +87,7 @@ def _filmed(draw: Callable[[Any, int], Array]) -> Callable[..., Array]:
 
 
 def _play_on_host(
-    pool: HostPool, steps: Steps, policy: Policy, episode: int, pictures: list[Any] | None, size: int
+    pool: HostPool | FittedPool, steps: Steps, policy: Policy, episode: int, pictures: list[Any] | None, size: int
 ) -> Float[np.ndarray, " seeds"]:
     scene = pool.reset([episode] * pool.lanes)
     obs = steps.watch(None, scene)
@@ -113,7 +116,7 @@ def device_evaluator(
         return jax.random.uniform(key, (env.spec.action_dim,), minval=-1.0, maxval=1.0)
 
     def program(act: Callable[..., Array]) -> Callable:
-        def play(state: AgentState, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
+        def play(env: DeviceEnv, state: AgentState, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
             """Return, what a picture needs of every step [steps, floats], and the episode's length."""
 
             def step(carry: Any, key: Key[Array, ""]) -> Any:
@@ -133,19 +136,19 @@ def device_evaluator(
             )
             return total, pictures, alive.sum()
 
-        def of_seed(state: AgentState, key: Key[Array, ""]) -> Any:
+        def of_seed(state: AgentState, key: Key[Array, ""], frame: Int[Array, ""]) -> Any:
             starts = jax.vmap(lambda episode: jax.random.fold_in(key, episode))(jnp.arange(episodes))
-            total, pictures, length = jax.vmap(lambda start: play(state, start))(starts)
+            total, pictures, length = jax.vmap(lambda start: play(env.after(frame), state, start))(starts)
             return total, pictures[0], length[0]
 
-        return jax.jit(over_seeds(of_seed, how))
+        return jax.jit(over_seeds(of_seed, how, shared=1))
 
     greedy_program, random_program = program(greedy_action), program(random_action)
 
     draw = _filmed(env.draw)
 
-    def greedy(state: AgentState, video_size: int) -> Evaluation:
-        returns, pictures, lengths = greedy_program(state, keys)
+    def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
+        returns, pictures, lengths = greedy_program(state, keys, np.int32(frame))
         if not video_size:
             return Evaluation(np.asarray(returns), None)
         pictures, lengths = np.asarray(pictures), np.asarray(lengths)
@@ -155,6 +158,6 @@ def device_evaluator(
         return Evaluation(np.asarray(returns), np.stack(films))
 
     def random() -> Evaluation:
-        return Evaluation(np.asarray(random_program(None, keys)[0]), None)
+        return Evaluation(np.asarray(random_program(None, keys, np.int32(0))[0]), None)
 
     return Evaluator(greedy, random, lambda: None)

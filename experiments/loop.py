@@ -18,8 +18,10 @@ from jaxtyping import Array, Int, Key
 
 from envs.device import DevicePool, arrive
 from envs.pool import HostPool
+from envs.sequence import DeviceTurns, HostTurns
 from envs.types import DeviceEnv, EnvState
-from experiments.steps import WORLD, Check, Learner, Memory, Schedule, Steps, key_at
+from experiments.schedule import Schedule
+from experiments.steps import WORLD, Check, Learner, Memory, Steps, key_at
 
 CHUNK_SECONDS = 1.0
 """Chunks end at least about this often, so that the progress bar moves and Ctrl-C is heard."""
@@ -39,7 +41,7 @@ class Run(NamedTuple):
 def train_on_host(
     steps: Steps,
     schedule: Schedule,
-    pool: HostPool,
+    pool: HostPool | HostTurns,
     keys: Key[Array, " seeds"],
     run: Run,
     pause: Pause,
@@ -74,6 +76,8 @@ def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv) -> Advance:
     def lane_keys(keys: Key[Array, " seeds"], step: Any) -> Key[Array, " lanes"]:
         return jax.vmap(lambda key: jax.random.split(key_at(key, step, WORLD), schedule.num_envs))(keys).reshape(-1)
 
+    frames = env.spec.action_repeat * schedule.num_envs  # a step
+
     def advance(
         learner: Learner, memory: Memory, envs: EnvState, keys: Key[Array, " seeds"], first: Int[Array, ""], end: Any
     ) -> tuple[Learner, Memory, EnvState]:
@@ -87,7 +91,8 @@ def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv) -> Advance:
             )
             memory = _after_check(steps, schedule.forgets(step), learner, memory)
             actions = choice.action.reshape(-1, choice.action.shape[-1])
-            envs, arrival = jax.vmap(lambda *each: arrive(env, *each))(envs, actions, lane_keys(keys, step))
+            step_envs = jax.vmap(lambda *each: arrive(env, *each, frame=step * frames))
+            envs, arrival = step_envs(envs, actions, lane_keys(keys, step))
             return learner, steps.remember(_written_after(memory, learner), choice, arrival), envs
 
         return jax.lax.fori_loop(first, end, one, (learner, memory, envs))
@@ -117,7 +122,7 @@ def _written_after(memory: Memory, learner: Learner) -> Memory:
 def train_on_device(
     advance: Advance,
     schedule: Schedule,
-    pool: DevicePool,
+    pool: DevicePool | DeviceTurns,
     keys: Key[Array, " seeds"],
     run: Run,
     pause: Pause,

@@ -13,13 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.checkpoint import Checkpoints, save_model
+from experiments.continual import Evaluated, Tasks, read_history, summarise
 from experiments.loop import Run
 from experiments.results import Folder
 from experiments.setup import Experiment
 from experiments.steps import Tally
 from experiments.summary import CompileClock
 from experiments.video import grid, write_video
-from experiments.writers import SeedWriter
+from experiments.writers import SeedWriter, read_metrics
 
 
 class Stopped(Exception):
@@ -47,6 +48,9 @@ class Monitor:
         self._eval_every = experiment.every(config.eval.every)
         self._save_every = experiment.every(config.checkpoint_every)
         self._writers = [SeedWriter(folder.seed(seed), experiment.frame(begin)) for seed in config.seeds]
+        tasks = self._tasks = experiment.tasks
+        metrics = [read_metrics(folder.seed(seed) / "metrics.jsonl") for seed in config.seeds] if tasks else []
+        self._histories = [read_history(rows, tasks) for rows in metrics] if tasks else []
         self._bar = tqdm(
             total=experiment.frame(experiment.schedule.total),
             initial=experiment.frame(begin),
@@ -57,18 +61,30 @@ class Monitor:
         )
         self._shown: dict[str, str] = {}
         self._clock, self._clock_step = time.perf_counter(), begin
+        self._initial: dict[str, Any] | None = None  # what the networks began with, once it is asked for
         self._stop = False
         self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def __call__(self, run: Run) -> Run:
         """Do what is due at `run.step`."""
-        step, last = run.step, run.step == self._experiment.schedule.total
+        schedule = self._experiment.schedule
+        step, last = run.step, run.step == schedule.total
         self._bar.update(self._experiment.frame(step) - self._bar.n)
         if step == self._begin > 0:
             return run
-        evaluation = step % self._eval_every == 0 or last
-        if step % self._log_every == 0 or evaluation:
-            run = self._log(run, evaluation)
+        switched = self._tasks is not None and self._tasks.switches(step)
+        evaluation = step % self._eval_every == 0 or last or switched
+        log = step % self._log_every == 0 or evaluation
+        measured = log if not schedule.measure_every else schedule.measures(step) or last
+        values = self._plasticity(run) if measured else {}
+        if log:
+            values |= self._training_values(run)
+        if evaluation:
+            values |= self._evaluate(run)
+        if values:
+            self._write(step, values)
+        if log:
+            run = self._next_interval(run)
         if (step % self._save_every == 0 and step > 0) or last or self._stop:
             self.save(run)
         if self._stop and not last:
@@ -78,7 +94,9 @@ class Monitor:
     def next_due(self, step: int) -> int:
         """The first step after this one at which something is due."""
         periods = (self._log_every, self._eval_every, self._save_every)
-        return min(*((step // every + 1) * every for every in periods), self._experiment.schedule.total)
+        schedule = self._experiment.schedule
+        due = [schedule.total, schedule.next_measure(step), *((step // every + 1) * every for every in periods)]
+        return min(due + ([self._tasks.next_switch(step)] if self._tasks else []))
 
     def save(self, run: Run) -> None:
         """Write a checkpoint, and each seed's networks."""
@@ -102,15 +120,15 @@ class Monitor:
         self._stop = True
         tqdm.write("stopping: saving a checkpoint (Ctrl-C again stops at once and loses what came after the last one)")
 
-    def _log(self, run: Run, evaluation: bool) -> Run:
-        values = self._training_values(run)
-        if evaluation:
-            values |= self._evaluate(run)
-        frame = self._experiment.frame(run.step)
+    def _write(self, step: int, values: dict[str, np.ndarray]) -> None:
+        """One row of each seed's metrics, and what the progress bar shows of it."""
         for i, writer in enumerate(self._writers):
-            writer.write(run.step, frame, {name: float(value[i]) for name, value in values.items()})
+            writer.write(step, self._experiment.frame(step), {name: float(each[i]) for name, each in values.items()})
         self._show(values)
-        if self._compiling and values["train/updates"][0] > 0:
+
+    def _next_interval(self, run: Run) -> Run:
+        """The run with its tallies emptied, after a log point."""
+        if self._compiling and self._experiment.schedule.updates(run.step) > 0:
             tqdm.write(f"compiled in {self._compiling.seconds:.0f} s")
             self._compiling = None
         self._clock, self._clock_step = time.perf_counter(), run.step
@@ -118,18 +136,27 @@ class Monitor:
         returns, distance = (_emptied(tally) for tally in (run.memory.returns, run.memory.distance))
         return Run(run.step, learner, replace(run.memory, returns=returns, distance=distance))
 
+    def _plasticity(self, run: Run) -> dict[str, np.ndarray]:
+        """What is measured of the networks, [seeds] each. The time that it takes does not count as training."""
+        experiment, started = self._experiment, time.perf_counter()
+        jax.block_until_ready((run.learner.metrics, run.memory.age))
+        waited = time.perf_counter() - started
+        if self._initial is None:
+            self._initial = experiment.steps.initial(experiment.keys)
+        now = experiment.schedule.at(run.step)
+        found = jax.device_get(experiment.steps.look(run.learner, run.memory, experiment.keys, self._initial, now))
+        self._clock += time.perf_counter() - started - waited
+        return {f"plasticity/{name}": value for name, value in found.items()}
+
     def _training_values(self, run: Run) -> dict[str, np.ndarray]:
         """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
         experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
-        look = experiment.steps.look(run.learner, run.memory, experiment.keys, experiment.schedule.at(run.step))
-        plasticity = jax.device_get(look)
         losses, returns = jax.device_get((run.learner.metrics, run.memory.returns))
         seconds = time.perf_counter() - self._clock
         seeds = len(experiment.config.seeds)
         speed = seeds * experiment.frame(run.step - self._clock_step) / seconds
         values = {"train/return": _mean(returns.total, returns.count)}
         values |= {_column(name): _mean(total, losses.count) for name, total in losses.total.items()}
-        values |= {f"plasticity/{name}": value for name, value in plasticity.items()}
         values["replay/size"] = np.asarray(jax.vmap(experiment.replay.ready)(run.memory.ring))
         if run.memory.distance is not None:
             values["replay/distance"] = _mean(*jax.device_get((run.memory.distance.total, run.memory.distance.count)))
@@ -139,16 +166,33 @@ class Monitor:
 
     def _evaluate(self, run: Run) -> dict[str, np.ndarray]:
         experiment, config, step = self._experiment, self._experiment.config, run.step
-        every = experiment.every(config.video.every) if config.video.every else 0
-        crossed = every and step // every > (step - self._eval_every) // every  # since the evaluation before this one
-        film = every and step > 0 and (crossed or step == experiment.schedule.total)
-        result = experiment.evaluator.greedy(run.learner.agent, config.video.size if film else 0)
+        # Due at the first regular evaluation after the frame, not at those beside switches.
+        every, before = experiment.every(config.video.every or 1), step - self._eval_every
+        crossed = step % self._eval_every == 0 and step // every > before // every
+        film = config.video.every and step > 0 and (crossed or step == experiment.schedule.total)
+        frame = min(experiment.frame(step), self._tasks.last) if self._tasks else 0
+        result = experiment.evaluator.greedy(run.learner.agent, config.video.size if film else 0, frame)
         values = {"eval/return": result.returns.mean(axis=1), "eval/return_std": result.returns.std(axis=1)}
         if step == 0:
             values["eval/random_return"] = experiment.evaluator.random().returns.mean(axis=1)
+        if self._tasks:
+            values |= self._evaluate_tasks(run, self._tasks, values["eval/return"])
         if result.frames is not None:
             self._film(step, result.frames)
         return values
+
+    def _evaluate_tasks(self, run: Run, tasks: Tasks, current: np.ndarray) -> dict[str, np.ndarray]:
+        """Evaluate on every task but the current one, whose returns are known unless tasks pass into each other."""
+        frame = self._experiment.frame(run.step)
+        known = {} if tasks.drift else {tasks.of(tasks.phase(frame)): current}
+
+        def play(task: int) -> np.ndarray:
+            return self._experiment.evaluator.greedy(run.learner.agent, 0, tasks.frame_of(task)).returns.mean(axis=1)
+
+        returns = [known[task] if task in known else play(task) for task in range(len(tasks.labels))]
+        for i, history in enumerate(self._histories):
+            history.append(Evaluated(frame, tuple(float(each[i]) for each in returns)))
+        return summarise(self._histories, tasks)
 
     def _film(self, step: int, frames: np.ndarray) -> None:
         """Write the videos. Ctrl-C in a terminal ends ffmpeg too, and a full disk stops it: neither ends the run."""
@@ -166,8 +210,10 @@ class Monitor:
         for name, label in labels.items():
             if name in values:
                 self._shown[label] = f"{np.mean(values[name]):.3g}"
-        speed = values["time/frames_per_second"][0]
-        self._bar.set_postfix({**self._shown, **({"frames/s": f"{speed:.0f}"} if speed == speed else {})})
+        speed = values.get("time/frames_per_second", [np.nan])[0]
+        if speed == speed:
+            self._shown["frames/s"] = f"{speed:.0f}"
+        self._bar.set_postfix(self._shown)
 
 
 def _column(name: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.setup import Experiment
     from experiments.summary import CompileClock
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
 
 # What a user can cure, or has to know in one sentence; anything else is a defect, and shows its traceback.
 CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
@@ -31,13 +31,13 @@ def main(argv: list[str]) -> int:
         print(f"error: what is {argv[1]!r}? Settings begin with --config.", file=sys.stderr)
         return 2
     try:
-        _CONFIG.value.exp_id  # noqa: B018  (a config file that cannot be read raises only when it is used)
+        CONFIG.value.exp_id  # noqa: B018  (a config file that cannot be read raises only when it is used)
     except OSError as error:
         print(f"error: the config file cannot be read: {str(error).splitlines()[-1].strip()}", file=sys.stderr)
         return 2
     try:
-        apply_preset(_CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
-        return run(_CONFIG.value)
+        apply_preset(CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
+        return run(CONFIG.value)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,20 +16,25 @@ from agents.types import Agent, Step
 from envs import DEVICE_KINDS, HOST_KINDS, device_env, host_env
 from envs.device import DevicePool
 from envs.pool import HostPool
+from envs.sequence import DeviceTurns, FittedPool, HostTurns, alike, fit_device
 from envs.types import EnvSpec
 from experiments.checks import check_memory, check_window, free_memory, total_memory, validate
+from experiments.continual import Tasks, make_tasks, physics_of, task_names
 from experiments.evaluate import Evaluator, device_evaluator, host_evaluator
-from experiments.loop import Run, make_advance, train_on_device, train_on_host
+from experiments.loop import Pause, Run, make_advance, train_on_device, train_on_host
 from experiments.make_agent import make_agent
 from experiments.optimisers import make_optimisers
 from experiments.past import Dynamic
-from experiments.steps import EVALUATE, NEVER, WORLD, Schedule, Steps, key_at, make_steps
+from experiments.phases import evaluate_in_turns, train_in_phases
+from experiments.schedule import Schedule
+from experiments.steps import EVALUATE, NEVER, WORLD, Steps, key_at, make_steps
 from experiments.store import choose_store, make_vary
 from experiments.topology import measure_plasticity
 from ne_jax import make_review
 
 TRAIN_STREAM, EVAL_STREAM = range(2)
-NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers", "backend")
+NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers", "backend", "sequence", "switch_every")
+NOT_OF_THE_ENV += ("physics", "physics_every", "physics_change")
 """Keys of `config.env` that are not settings of one environment."""
 BACKENDS = {"mujoco": "dmc", "mjx": "mjx"}
 """`config.env.backend` of dm_control's tasks, and the kind of environment that is."""
@@ -59,9 +64,11 @@ class Experiment(NamedTuple):
     steps: Steps
     keys: Key[Array, " seeds"]
     store: str
-    pool: HostPool | DevicePool
+    pool: HostPool | DevicePool | HostTurns | DeviceTurns
     evaluator: Evaluator
     train: Callable[..., Run]
+    tasks: Tasks | None = None
+    """What takes turns; None where there is one task."""
 
     def frame(self, step: int) -> int:
         """Environment frames per seed after this many steps."""
@@ -86,11 +93,14 @@ def setup(config: ConfigDict) -> Experiment:
         MemoryError: the replay would not fit.
     """
     validate(config)
+    tasks = make_tasks(config)
     kind = env_kind(config)
     settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
     if kind == "mjx":
         settings.pop("renderer", None)  # there is one
-    return (_on_device if kind in DEVICE_KINDS else _on_host)(config, kind, settings)
+    if "physics" in config.env:
+        settings["physics"] = physics_of(config)
+    return (_on_device if kind in DEVICE_KINDS else _on_host)(config, kind, settings, tasks)
 
 
 def env_kind(config: ConfigDict) -> str:
@@ -114,48 +124,85 @@ def env_kind(config: ConfigDict) -> str:
     return kind
 
 
-def _on_device(config: ConfigDict, kind: str, settings: dict[str, Any]) -> Experiment:
-    env = device_env(kind, config.env.name, **settings)
-    parts = _parts(config, env.spec)
+def _on_device(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: Tasks | None) -> Experiment:
+    envs = _each_task(config, lambda name: device_env(kind, name, **settings))
+    if len(envs) > 1:
+        envs = [fit_device(env, spec) for env, spec in zip(envs, alike([env.spec for env in envs]), strict=True)]
+    parts = _parts(config, envs[0].spec)
 
     def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
         return jax.random.split(key_at(key, NEVER, WORLD), config.env.num_envs)
 
-    pool = DevicePool(env, jax.vmap(lane_keys)(parts.keys).reshape(-1))
-    evaluator = device_evaluator(
-        env,
-        parts.agent,
-        jax.vmap(lambda key: key_at(key, NEVER, EVALUATE))(parts.keys),
+    pools = [DevicePool(env, jax.vmap(lane_keys)(parts.keys).reshape(-1)) for env in envs]
+    evaluate = partial(
+        device_evaluator,
+        agent=parts.agent,
+        keys=jax.vmap(lambda key: key_at(key, NEVER, EVALUATE))(parts.keys),
         episodes=config.eval.episodes,
         frames=config.env.frame_stack,
-        how=seeds_mode(config, env.spec),
+        how=seeds_mode(config, parts.spec),
     )
-    advance = make_advance(parts.steps, parts.schedule, env)
+    pool = DeviceTurns(pools, tasks.order) if tasks and len(envs) > 1 else pools[0]
+    advances = [make_advance(parts.steps, parts.schedule, env) for env in envs]
+    advance = (lambda *run: advances[pool.task](*run)) if isinstance(pool, DeviceTurns) else advances[0]
     train = partial(train_on_device, advance, parts.schedule, pool, parts.keys)
-    return Experiment(config=config, pool=pool, evaluator=evaluator, train=train, **parts._asdict())
+    return _experiment(config, parts, tasks, pool, [evaluate(env) for env in envs], train)
 
 
-def _on_host(config: ConfigDict, kind: str, settings: dict[str, Any]) -> Experiment:
-    make = host_env(kind, config.env.name, **settings)
+def _on_host(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: Tasks | None) -> Experiment:
+    makers = _each_task(config, lambda name: host_env(kind, name, **settings))
     streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
-    pools: list[HostPool] = []
+    opened: list[HostPool] = []
     try:
-        for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
-            pools.append(HostPool(make, lanes, config.env.workers))
-        pool, eval_pool = pools
-        if config.video.every and not pool.spec.pixels:
-            _check_video(eval_pool, config.video.size)
-        parts = _parts(config, pool.spec)
+        for make in makers:
+            for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
+                opened.append(HostPool(make, lanes, config.env.workers))
+        pools, eval_pools = opened[::2], opened[1::2]
+        if config.video.every and not pools[0].spec.pixels:
+            for each in eval_pools:
+                _check_video(each, config.video.size)
+        specs = alike([each.spec for each in pools]) if tasks else [pools[0].spec]
+        parts = _parts(config, specs[0])
     except BaseException:
-        for pool in pools:
-            pool.close()
+        for each in opened:
+            each.close()
         raise
-    evaluator = host_evaluator(eval_pool, parts.steps, config.seeds, config.eval.episodes)
+    pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
+    eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
+    evaluators = [host_evaluator(each, parts.steps, config.seeds, config.eval.episodes) for each in eval_pools]
 
-    def train(run: Run, pause: Callable[[Run], Run], next_due: Callable[[int], int]) -> Run:
-        return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, pause)
+    def train(run: Run, pause: Pause, next_due: Callable[[int], int], until: int | None = None) -> Run:
+        return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, pause, until)
 
-    return Experiment(config=config, pool=pool, evaluator=evaluator, train=train, **parts._asdict())
+    return _experiment(config, parts, tasks, pool, evaluators, train)
+
+
+def _each_task(config: ConfigDict, make: Callable[[str], Any]) -> list[Any]:
+    """`make(name)` of each different task; ValueError if one is none."""
+    made = []
+    for name in dict.fromkeys(task_names(config)):
+        try:
+            made.append(make(name))
+        except ValueError as error:
+            key = "env.name=" if name == config.env.name else "env.sequence: "
+            raise ValueError(str(error).replace("env.name=", key)) from error
+    return made
+
+
+def _experiment(
+    config: ConfigDict,
+    parts: Parts,
+    tasks: Tasks | None,
+    pool: HostPool | DevicePool | HostTurns | DeviceTurns,
+    evaluators: list[Evaluator],
+    train: Callable[..., Run],
+) -> Experiment:
+    evaluator = evaluators[0]
+    if isinstance(pool, HostTurns | DeviceTurns):
+        assert tasks is not None
+        evaluator = evaluate_in_turns(evaluators, tasks)
+        train = partial(train_in_phases, train, pool, parts.steps.enter, tasks, parts.schedule.total)
+    return Experiment(config, **parts._asdict(), pool=pool, evaluator=evaluator, train=train, tasks=tasks)
 
 
 def _check_video(pool: HostPool, size: int) -> None:
@@ -226,6 +273,7 @@ def make_schedule(config: ConfigDict) -> Schedule:
         updates_each=max(1, round(rate)),
         num_envs=num_envs,
         forget_every=max(1, round(dynamic.every / num_envs)) if dynamic.on else 0,
+        measure_every=config.metrics_every,
     )
 
 

@@ -17,10 +17,12 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from agents.learn import models
 from agents.replay import Entry, Replay, Ring, side_by_side
-from agents.types import Agent, AgentState, Metrics, Obs, Step
+from agents.types import Agent, AgentState, Metrics, Obs, Params, Step
 from envs.types import Arrival, EnvSpec, Scene
 from experiments.past import Dynamic, make_forget, make_sampler
+from experiments.schedule import Schedule
 from ne_jax import Review, ReviewState
 
 Stack = Shaped[Array, "stack *frame"]
@@ -89,40 +91,6 @@ class Learner:
     review: ReviewState | None = None
 
 
-class Schedule(NamedTuple):
-    """When things happen, in steps of the loop, in each of which every environment takes one agent step.
-
-    Everything is a function of the step alone, traced or not, so that a run resumes exactly.
-    """
-
-    total: int
-    first_update: int
-    every: int = 1
-    """Steps from one that updates to the next."""
-    updates_each: int = 1
-    """Updates in a step that updates."""
-    num_envs: int = 1
-    forget_every: int = 0
-    """Steps from one check of the dynamic replay to the next; 0 where there is none."""
-
-    def due(self, step: Any) -> Any:
-        """Are there updates in this step?"""
-        return (step >= self.first_update) & ((step - self.first_update) % self.every == 0)
-
-    def forgets(self, step: Any) -> Any:
-        """Is the dynamic replay checked in this step, after its updates?"""
-        return (step > 0) & (step % self.forget_every == 0) if self.forget_every else False
-
-    def updates(self, step: Any) -> Any:
-        """Updates made before this step."""
-        rounds = -((self.first_update - step) // self.every)
-        return rounds * (rounds > 0) * self.updates_each
-
-    def at(self, step: Any) -> Step:
-        """The time as agents count it."""
-        return Step(step * self.num_envs, self.updates(step))
-
-
 class Steps(NamedTuple):
     """The jitted programs of a run; every argument but `step` has a leading seed axis, `step` is shared.
 
@@ -134,8 +102,10 @@ class Steps(NamedTuple):
     act: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Choice]
     learn: Callable[[Learner, Memory, Key[Array, " seeds"], Step], Learner]
     remember: Callable[[Memory, Choice, Arrival], Memory]
+    enter: Callable[[Memory, Scene], Memory]
     forget: Callable[[Learner, Memory], Check] | None
-    look: Callable[[Learner, Memory, Key[Array, " seeds"], Step], dict[str, Array]]
+    initial: Callable[[Key[Array, " seeds"]], dict[str, Params]]
+    look: Callable[[Learner, Memory, Key[Array, " seeds"], dict[str, Params], Step], dict[str, Array]]
     greedy: Callable[[AgentState, Stack], Float[Array, "seeds actions"]]
     watch: Callable[[Stack | None, Scene], Stack]
 
@@ -180,7 +150,7 @@ def make_steps(
     batch_size: int,
     frames: int,
     how: OverSeeds,
-    measure: Callable[[AgentState, dict[str, Array]], Metrics],
+    measure: Callable[..., Metrics],
     keep_frames: bool = False,
     horizon: Callable[[Step], Any] | None = None,
     review: Review | None = None,
@@ -190,7 +160,8 @@ def make_steps(
 
     Args:
         frames: observations in a stack.
-        measure: `(agent_state, activations)` to what is logged beside the losses.
+        measure: `(agent_state, activations, gradients, initial)` to what is logged beside the losses; `initial` are the
+            parameters that each network began with.
         keep_frames: the replay stores what was observed, not the scenes.
         horizon: steps that returns sum at a time; None leaves it to the replay.
         review: how often updates learn from early data; None for never.
@@ -207,10 +178,15 @@ def make_steps(
         return Learner(state, Tally.of(metrics), review_state)
 
     def begin_memory(scene: Scene) -> Memory:
-        frame, none = observe(scene), jnp.zeros(envs)
-        ring = add_first(replay.init(), frame if keep_frames else scene, jnp.ones(envs, bool))
+        unset: Any = None
         distance = Tally.of(0.0) if dynamic else None
-        return Memory(ring, begin_stacks(frame), none.astype(jnp.int32), none, Tally.of(0.0), distance)
+        return enter(Memory(replay.init(), unset, unset, unset, Tally.of(0.0), distance), scene)
+
+    def enter(memory: Memory, scene: Scene) -> Memory:
+        """Whatever was under way is over, without an end: these are first scenes."""
+        frame, none = observe(scene), jnp.zeros(envs)
+        ring = add_first(memory.ring, frame if keep_frames else scene, jnp.ones(envs, bool))
+        return replace(memory, ring=ring, obs=begin_stacks(frame), age=none.astype(jnp.int32), episode_return=none)
 
     def init(keys: Key[Array, " seeds"], scene: Scene) -> tuple[Learner, Memory]:
         return over_seeds(begin_learning, "map")(keys), over_seeds(begin_memory, "vmap")(by_seed(scene))
@@ -272,9 +248,14 @@ def make_steps(
             return one(0, learner)
         return jax.lax.fori_loop(0, schedule.updates_each, one, learner)
 
-    def look(learner: Learner, memory: Memory, key: Key[Array, ""], step: Step) -> Metrics:
-        batch = replay.sample(memory.ring, key_at(key, step.env, LOOK), batch_size)
-        return measure(learner.agent, agent.activations(learner.agent, batch))
+    def initial(key: Key[Array, ""]) -> dict[str, Params]:
+        return {name: model.params for name, model in models(agent.init(key_at(key, NEVER, ACT))).items()}
+
+    def look(learner: Learner, memory: Memory, key: Key[Array, ""], origin: Any, step: Step) -> Metrics:
+        state, sample_key = learner.agent, key_at(key, step.env, LOOK)
+        batch = replay.sample(memory.ring, sample_key, batch_size)
+        gradients = agent.gradients(state, batch, jax.random.fold_in(sample_key, 1), step)
+        return measure(state, agent.activations(state, batch), gradients, origin)
 
     def greedy(state: AgentState, stack: Stack) -> Float[Array, " actions"]:
         return agent.act(state, side_by_side(stack), jax.random.key(0), None)
@@ -288,13 +269,15 @@ def make_steps(
         return Check(forgotten, tally.add(distance))
 
     forget: Any = make_forget(agent, replay, batch_size, dynamic) if dynamic else None
-    remember_all = over_seeds(remember, "vmap")
+    remember_all, enter_all = over_seeds(remember, "vmap"), over_seeds(enter, "vmap")
     return Steps(
         init=jax.jit(init),
         act=jax.jit(over_seeds(act, how, shared=1)),
         learn=jax.jit(over_seeds(learn, how, shared=1), donate_argnums=0),
         remember=jax.jit(lambda m, choice, arrival: remember_all(m, choice, by_seed(arrival)), donate_argnums=0),
+        enter=jax.jit(lambda memory, scene: enter_all(memory, by_seed(scene)), donate_argnums=0),
         forget=jax.jit(over_seeds(check, how)) if dynamic else None,
+        initial=jax.jit(over_seeds(initial, "map")),
         look=jax.jit(over_seeds(look, "map", shared=1)),
         greedy=jax.jit(over_seeds(greedy, how)),
         watch=jax.jit(watch),

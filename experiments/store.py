@@ -39,8 +39,8 @@ def make_vary(config: ConfigDict, spec: EnvSpec, store: str) -> Callable[..., An
         return None
     if spec.vary is None:
         raise ValueError(
-            "replay.vary needs dm_control from pixels with env.renderer=jax, whose scenes are drawn for each batch; "
-            "set replay.vary.* to 0"
+            "replay.vary needs one task of dm_control from pixels with env.renderer=jax, whose scenes are drawn for a "
+            "batch; set replay.vary.* to 0"
         )
     if store == "frame":
         raise ValueError("replay.vary changes scenes when they are drawn for a batch; set --config.replay.store=scene")

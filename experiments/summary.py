@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 
 from envs.pool import HostPool
+from envs.sequence import HostTurns
 from experiments.results import Folder
 from experiments.setup import Experiment, seeds_mode
 from experiments.topology import leaf_size, models
@@ -25,12 +26,12 @@ class CompileClock:
 def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str, int, int, int]]) -> None:
     """Device, environment, seeds, parameters, sparse layers with their densities, replay bytes."""
     config, spec, schedule = experiment.config, experiment.spec, experiment.schedule
-    device = jax.local_devices()[0]
+    device, tasks = jax.local_devices()[0], experiment.tasks
     networks = models(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
     sizes = {name: sum(leaf_size(p.shape) for p in jax.tree.leaves(m.params)) for name, m in networks.items()}
     replay, seeds = experiment.replay.nbytes, len(config.seeds)
     view = f"pixels {config.env.image_size}x{config.env.image_size}" if spec.pixels else "states"
-    where = f"{config.env.workers} workers" if isinstance(experiment.pool, HostPool) else "on the device"
+    where = f"{config.env.workers} workers" if isinstance(experiment.pool, HostPool | HostTurns) else "on the device"
     if spec.pixels and "renderer" in config.env:
         view += f" by {config.env.renderer}"
     rows = {
@@ -43,6 +44,7 @@ def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str
         f"{schedule.updates(schedule.total):,} updates per seed",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",
         "plasticity": config.plasticity.method,
+        **({"tasks": f"{', '.join(tasks.labels)}; the next one every {tasks.every:,} frames"} if tasks else {}),
         "replay": f"{replay:,} bytes per seed, {replay * seeds:,} in all, "
         f"{replay / config.replay.capacity:,.0f} per transition",
         "stored": experiment.store,

@@ -11,29 +11,36 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 import ne_jax
-from agents.learn import Model
-from agents.types import Agent, AgentState, Metrics
+from agents.learn import Model, models
+from agents.types import Agent, AgentState, Metrics, Params
 from experiments.methods import SPARSE, density_schedule, network_settings
 
 TAUS = (0.0, 0.025, 0.1)
 """Thresholds at which dormant units are counted: silent ones, and those that ReDo's authors count."""
 
 
-def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metrics:
-    """What is logged of an agent's networks, on the `activations` of one batch; docs/method.md lists it.
+def measure_plasticity(
+    state: AgentState, activations: dict[str, Array], gradients: dict[str, Params], initial: dict[str, Params]
+) -> Metrics:
+    """What is logged of an agent's networks, on one batch; docs/method.md lists it.
 
-    FAU and dormant ratios over the hidden layers of actor and critic, overall and by layer; ranks and norm of what
-    the last hidden layers give; norms of the weights; densities of the sparse layers; what the newest round did.
+    FAU, dormant ratios and GraMa ratios over the hidden layers of actor and critic, overall and by layer; ranks and
+    norm of what the last hidden layers give; norms of weights and gradients, and how far the weights are from their
+    `initial` values; densities of the sparse layers; what the newest round did.
     """
     values = _by_layer("fau", ne_jax.fau_by_layer(activations))
+    kernels = _hidden_kernels(activations, gradients)
     for tau in TAUS:
-        name = f"dormant_ratio_{tau}" if tau else "dormant_ratio"
-        values |= _by_layer(name, ne_jax.dormant_ratio_by_layer(activations, tau))
+        at = f"_{tau}" if tau else ""
+        values |= _by_layer(f"dormant_ratio{at}", ne_jax.dormant_ratio_by_layer(activations, tau))
+        values |= _by_layer(f"grama_ratio{at}", ne_jax.gradient_dormant_ratio_by_layer(kernels, tau))
     for path, features in _last_layers(activations).items():
         measured = ne_jax.ranks(features) | {"feature_norm": ne_jax.feature_norm(features)}
         values |= {f"{name}/{path}": value for name, value in measured.items()}
     for name, model in models(state).items():
         values[f"weight_norm/{name}"] = ne_jax.norm(model.params)
+        values[f"weight_distance/{name}"] = ne_jax.distance(model.params, initial[name])
+        values[f"gradient_norm/{name}"] = ne_jax.norm(gradients[name])
         values |= _round_values(name, ne_jax.record(model.opt_state))
     masks = all_masks(state)
     return values | _by_layer("density", ne_jax.density(masks) if masks else {"all": jnp.ones(())})
@@ -42,6 +49,13 @@ def measure_plasticity(state: AgentState, activations: dict[str, Array]) -> Metr
 def _by_layer(name: str, values: dict[str, Array]) -> Metrics:
     """The value over all layers under the name alone, and the others with their path."""
     return {name if path == "all" else f"{name}/{path}": value for path, value in values.items()}
+
+
+def _hidden_kernels(activations: dict[str, Array], gradients: dict[str, Params]) -> dict[str, Array]:
+    """The gradients of the kernels whose layers have activations, by the layers' paths."""
+    leaves = ne_jax.leaves_by_path(gradients)
+    kernels = {path: leaf for path, leaf in leaves.items() if ne_jax.kernels(path, leaf)}
+    return {layer: leaf for layer in activations for path, leaf in kernels.items() if path.startswith(f"{layer}/")}
 
 
 def _last_layers(activations: dict[str, Array]) -> dict[str, Array]:
@@ -62,11 +76,6 @@ def _round_values(name: str, record: ne_jax.Record | None) -> Metrics:
     share = record.regrown / jnp.maximum(record.born, 1)
     counts = {"born": record.born, "removed": record.removed, "regrown_share": share, "churn": record.churn}
     return {f"{what}/{name}": value for what, value in counts.items()}
-
-
-def models(state: AgentState) -> dict[str, Model]:
-    """The trained networks of an agent's state, by name."""
-    return {name: part for name, part in vars(state).items() if isinstance(part, Model)}
 
 
 def all_masks(state: AgentState) -> dict[str, Array]:

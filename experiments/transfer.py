@@ -37,6 +37,8 @@ def play(folder: Path, renderer: str, episodes: int) -> Float[np.ndarray, "seeds
         raise ValueError(
             f"--run={folder} is no run of dm_control from pixels: its pictures come from one renderer only"
         )
+    if config.env.get("sequence"):
+        raise ValueError(f"--run={folder} has several tasks in turn; this plays runs of one task")
     config.env.backend, config.env.renderer, config.eval.episodes = "mujoco", renderer, episodes
     config.replay.store, config.replay.vary, config.video.every = "auto", ConfigDict(), 0
     config.replay.capacity = 100 * config.env.num_envs  # never filled

@@ -58,7 +58,12 @@ def dormant_ratio_by_layer(activations: Leaves, tau: float = 0.0) -> dict[str, F
 
 def gradient_dormant_ratio(gradients: Leaves, tau: float = 0.0) -> Float[Array, ""]:
     """Share of all units whose GraMa score is at most `tau`, from {path: gradient of a kernel [*fan, units]}."""
-    return density({path: gradient_activity(gradient) <= tau for path, gradient in gradients.items()})["all"]
+    return gradient_dormant_ratio_by_layer(gradients, tau)["all"]
+
+
+def gradient_dormant_ratio_by_layer(gradients: Leaves, tau: float = 0.0) -> dict[str, Float[Array, ""]]:
+    """`gradient_dormant_ratio` of each layer, and of all layers together under the key `all`."""
+    return density({path: gradient_activity(gradient) <= tau for path, gradient in gradients.items()})
 
 
 def fau(activations: Leaves) -> Float[Array, ""]:

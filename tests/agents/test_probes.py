@@ -22,7 +22,8 @@ from agents.types import Agent
 from envs.device import DevicePool
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, TimeStep
 from experiments.loop import Run, make_advance, train_on_device
-from experiments.steps import Schedule, make_steps
+from experiments.schedule import Schedule
+from experiments.steps import make_steps
 
 GAMMA, SIDE, ENVS = 0.5, 9, 2
 SCHEDULE = Schedule(total=850, first_update=150, num_envs=ENVS)
@@ -106,7 +107,7 @@ def parts(name, pixels, probe):
         batch_size=32,
         frames=1,
         how="map" if pixels else "vmap",
-        measure=lambda state, activations: {},
+        measure=lambda *_: {},
     )
     return steps, make_advance(steps, SCHEDULE, env)
 

@@ -13,7 +13,7 @@ from tiny_device import build, train
 import ne_jax
 from experiments.checkpoint import Checkpoints
 from experiments.loop import Run, train_on_host
-from experiments.steps import Schedule
+from experiments.schedule import Schedule
 from experiments.topology import all_masks
 
 

@@ -15,7 +15,7 @@ from tiny_device import build, fresh, pool_of
 from experiments.checkpoint import Checkpoints
 from experiments.loop import Run, train_on_host
 from experiments.past import Dynamic
-from experiments.steps import Schedule
+from experiments.schedule import Schedule
 from ne_jax.review import make_review
 
 FORGETS = Dynamic(min_size=5, threshold=0.0)  # at the least difference between policies

@@ -7,7 +7,7 @@ import tiny
 
 import ne_jax
 from agents.types import Step
-from experiments.steps import Schedule
+from experiments.schedule import Schedule
 
 
 def trained(how="map", seeds=(3, 5), until=None):

@@ -15,8 +15,9 @@ from envs.types import ArraySpec, EnvSpec, TimeStep
 from experiments.evaluate import host_evaluator
 from experiments.loop import Run, train_on_host
 from experiments.optimisers import make_optimisers
+from experiments.schedule import Schedule
 from experiments.setup import Experiment
-from experiments.steps import Schedule, make_steps
+from experiments.steps import make_steps
 from experiments.topology import measure_plasticity
 
 SIZE, EPISODE = 16, 9

@@ -19,7 +19,8 @@ from envs.device import DevicePool, arrive
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, TimeStep
 from experiments.loop import Run, make_advance, train_on_device
 from experiments.optimisers import make_optimisers
-from experiments.steps import NEVER, WORLD, Schedule, Steps, key_at, make_steps
+from experiments.schedule import Schedule
+from experiments.steps import NEVER, WORLD, Steps, key_at, make_steps
 from experiments.topology import measure_plasticity
 
 SIZE, EPISODE = 8, 9
@@ -65,22 +66,22 @@ class Seen:
     values: Any
 
 
-def reader() -> Agent:
+def reader(actions=1) -> Agent:
     """An agent that learns nothing, but whose state and actions hold something of all it has ever seen."""
 
     def init(key):
         return Seen(jax.random.normal(key, (4,)))
 
     def act(state, obs, key, step):
-        mean = jnp.sin(state.values.sum() + obs.astype(jnp.float32).sum())[None]
-        return mean if step is None else 0.5 * mean + 0.5 * jax.random.uniform(key, (1,), minval=-1.0)
+        mean = jnp.full((actions,), jnp.sin(state.values.sum() + obs.astype(jnp.float32).sum()))
+        return mean if step is None else 0.5 * mean + 0.5 * jax.random.uniform(key, (actions,), minval=-1.0)
 
     def update(state, batch, key, step):
         told = [batch.reward.mean(), batch.discount.mean(), batch.obs.mean(), batch.next_obs.mean()]
         seen = 0.9 * state.values + jnp.stack(told) + 0.01 * jax.random.normal(key, (4,))
         return Seen(seen), {"reward": told[0], "env": jnp.float32(step.env), "update": jnp.float32(step.update)}
 
-    return Agent(init, act, update, lambda state, batch: {})
+    return Agent(init, act, update, lambda state, batch: {}, lambda *_: {})
 
 
 class Built(NamedTuple):

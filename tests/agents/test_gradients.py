@@ -1,0 +1,47 @@
+"""The gradients that are measured are those that an update descends, of the networks as they are."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from small_agents import ACTIONS, CONFIG, OBS, QUICK, STATES, TD3, VISION, batches, now, pick
+
+from agents.drq import make_drq
+from agents.learn import Optimiser, models
+from agents.td3 import make_td3
+
+STILL = VISION._replace(shift_pad=0)
+KINDS = {
+    "td3": lambda make: make_td3(TD3._replace(policy_delay=1, smoothing_std=0.0), None, STATES, ACTIONS, make),
+    "td3 from pixels": lambda make: make_td3(
+        TD3._replace(policy_delay=1, smoothing_std=0.0), STILL, OBS, ACTIONS, make
+    ),
+    "drq": lambda make: make_drq(CONFIG._replace(std_initial=0.0, std_final=0.0), STILL, OBS, ACTIONS, make),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_what_an_update_descends(kind):
+    """Without noise, a step of gradient descent at rate 1 is the gradient; the actor climbs a critic that stands."""
+    batch = pick(batches(1, shape=STATES if kind == "td3" else OBS), 0)
+    for moving in ("critic", "actor"):
+
+        def optimiser(name, network, initialise, moving=moving):
+            return Optimiser(optax.sgd(1.0 if (name == "actor") == (moving == "actor") else 0.0))
+
+        agent = KINDS[kind](optimiser)
+        state: Any = QUICK(agent.init)(jax.random.key(1))
+        gradients = QUICK(agent.gradients)(state, batch, jax.random.key(2), now(0))
+        after, _ = QUICK(agent.update)(state, batch, jax.random.key(3), now(0))
+        assert set(gradients) == set(models(state))
+        for name, model in models(state).items():
+            moved = jax.tree.map(lambda old, new: old - new, model.params, models(after)[name].params)
+            if (name == "actor") == (moving == "actor"):
+                jax.tree.map(
+                    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), moved, gradients[name]
+                )
+                assert optax.tree.norm(moved) > 1e-3
+            else:
+                assert optax.tree.norm(moved) == 0
