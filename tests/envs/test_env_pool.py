@@ -153,7 +153,8 @@ def test_mistakes_of_the_caller():
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from envs.pool import HostPool
@@ -179,7 +180,10 @@ def test_workers_end_with_their_parent(way):
         os.killpg(parent.pid, way)  # as a terminal does: to the workers too
     else:
         parent.send_signal(way)
-    _, errors = parent.communicate(timeout=20)
+    try:
+        _, errors = parent.communicate(timeout=20)
+    finally:
+        parent.kill()
     deadline = time.monotonic() + 10
     while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
