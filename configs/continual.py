@@ -46,6 +46,7 @@ def mujoco() -> ConfigDict:
     config.env.sequence = ("Humanoid-v5", "Ant-v5", "Hopper-v5")
     config.env.switch_every = 1_000_000
     config.eval.every = 50_000
+    config.eval.episodes = 3  # on each of the four tasks
     config.checkpoint_every = 250_000
     return config
 

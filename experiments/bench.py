@@ -3,6 +3,7 @@
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
+plasticity: rounds of growth and what is measured of the networks, as a share of training, for TD3 of width 256.
 replay: one batch from the ring, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
@@ -25,6 +26,7 @@ from absl import app, flags
 from agents.replay import Ring, make_replay, nbytes
 from agents.types import Step, Transition
 from configs import dmc_pixels, gymnax_pixels, gymnax_states
+from configs.common import td3
 from envs import device_env, host_env
 from envs.device import arrive
 from envs.gymnax_env import task_names
@@ -121,6 +123,27 @@ def _batch(seeds: int, batch: int, size: int) -> Transition:
     obs = jnp.ones((seeds, batch, size, size, 9), jnp.uint8)
     scalars = jnp.ones((seeds, batch))
     return Transition(obs, jnp.ones((seeds, batch, 2)), scalars, scalars, obs)
+
+
+def bench_plasticity(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
+    """TD3 + NE as published for MuJoCo, on Pendulum-v1: what a round and a measurement cost beside an update."""
+    config = gymnax_states.get_config()
+    config.update(agent=td3(), batch_size=256, seeds=tuple(range(seeds)), total_frames=100_000)
+    config.plasticity.every = every
+    experiment = setup(config)
+    agent, keys = experiment.agent, experiment.keys
+    learner, memory = experiment.steps.init(keys, experiment.pool.reset())
+    obs, scalars = (jax.random.normal(jax.random.key(0), (seeds, 256, width)) for width in (3, 1))
+    batch = Transition(obs, scalars, scalars[..., 0], scalars[..., 0], obs)
+    update = jax.jit(over_seeds(agent.update, "vmap", shared=1))
+    critic, both, round_ = (_ms(update, learner.agent, batch, keys, Step(n, n), repeats=60) for n in (1, 2, every))
+    look = _ms(experiment.steps.look, learner, memory, keys, experiment.steps.initial(keys), experiment.schedule.at(0))
+    plain = (critic + both) / 2  # every second update is the actor's too
+    yield f"update, {seeds} seeds", plain, "ms"
+    yield "round of actor and critic on top", round_ - both, "ms"
+    yield "measurement", look, "ms"
+    for what, cost in (("rounds", round_ - both), ("measurements", look)):
+        yield f"{what} every {every:,} updates", 100 * cost / (every * plain), "% of updates"
 
 
 def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
@@ -240,6 +263,7 @@ def main(_: list[str]) -> None:
         "envs": bench_envs,
         "render": bench_render,
         "update": lambda: bench_update(variant),
+        "plasticity": bench_plasticity,
         "replay": bench_replay,
         "store": bench_store,
         "frames": bench_frames,
@@ -251,11 +275,11 @@ def main(_: list[str]) -> None:
         first: dict[str, float] = {}
         for name, value, unit in benches[what]():
             ratio = value / first.setdefault(unit, value)
-            print(f"{name:<48} {value:10.1f} {unit:<8} {ratio:6.2f} x", flush=True)
+            print(f"{name:<48} {value:10.2f} {unit:<12} {ratio:6.2f} x", flush=True)
 
 
 if __name__ == "__main__":
-    _ALL = ["envs", "render", "update", "replay", "store", "frames", "train_states", "train_pixels"]
+    _ALL = ["envs", "render", "update", "plasticity", "replay", "store", "frames", "train_states", "train_pixels"]
     _WHAT = flags.DEFINE_multi_enum("what", _ALL, _ALL, "Which parts.")
     _VARIANT = flags.DEFINE_string("variant", "", "Variant of the pixel configs that is measured.")
     app.run(main)

@@ -98,6 +98,7 @@ class Built(NamedTuple):
 def build(
     kind="td3",
     *,
+    method="ne",
     seeds=(3, 5),
     how: Any = "vmap",
     num_envs=1,
@@ -117,14 +118,15 @@ def build(
     spec, frames = env.spec, 2 if kind == "drq" else 1
     schedule = Schedule(total, 6, every, each, num_envs, forget_every)
     config = get_config("smoke")
-    config.plasticity.update(dict(every=4))
+    config.plasticity.update(dict(method=method, every=4, reset_every=8))
+    parts: tuple[str, ...] = ("actor", "critic") if "injection" in method else ()
     optimisers = make_optimisers(config, schedule.updates(total))
     if kind == "drq":
         vision = Vision(channels=3, strides=(2,), projection=5, shift_pad=1, im2col=True)
-        settings = DrQConfig(hidden=(12, 12), random_steps=4)
+        settings = DrQConfig(hidden=(12, 12), random_steps=4, injectable=parts)
         agent = make_drq(settings, vision, (SIZE, SIZE, 3 * frames), 1, optimisers)
     elif kind == "td3":
-        agent = make_td3(TD3Config(hidden=(12, 12), random_steps=4), None, (3,), 1, optimisers)
+        agent = make_td3(TD3Config(hidden=(12, 12), random_steps=4, injectable=parts), None, (3,), 1, optimisers)
     else:
         agent = reader()
     keep_frames = store == "frame"
