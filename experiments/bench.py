@@ -3,7 +3,7 @@
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
-plasticity: rounds of growth and what is measured of the networks, as a share of training, for TD3 of width 256.
+plasticity: rounds of growth and what is measured of the networks beside updates, for TD3 of width 256.
 replay: one batch from the ring, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.

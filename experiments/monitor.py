@@ -62,7 +62,8 @@ class Monitor:
         self._shown: dict[str, str] = {}
         self._clock, self._clock_step = time.perf_counter(), begin
         self._initial: dict[str, Any] | None = None  # what the networks began with, once it is asked for
-        self._stop = False
+        self.stopped = False
+        """Whether the user has asked to stop."""
         self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def __call__(self, run: Run) -> Run:
@@ -76,18 +77,24 @@ class Monitor:
         evaluation = step % self._eval_every == 0 or last or switched
         log = step % self._log_every == 0 or evaluation
         measured = log if not schedule.measure_every else schedule.measures(step) or last
+        save = (step % self._save_every == 0 and step > 0) or last or self.stopped
+        if not (log or measured or save):
+            return run
+        jax.block_until_ready((run.learner.metrics, run.memory.age))
+        started = time.perf_counter()
         values = self._plasticity(run) if measured else {}
         if log:
-            values |= self._training_values(run)
+            values |= self._training_values(run, started - self._clock)
         if evaluation:
             values |= self._evaluate(run)
         if values:
             self._write(step, values)
         if log:
-            run = self._next_interval(run)
-        if (step % self._save_every == 0 and step > 0) or last or self._stop:
+            run = self._next_interval(run, started)
+        if save:
             self.save(run)
-        if self._stop and not last:
+        self._clock += time.perf_counter() - started  # nothing of this is training
+        if self.stopped and not last:
             raise Stopped
         return run
 
@@ -100,12 +107,10 @@ class Monitor:
 
     def save(self, run: Run) -> None:
         """Write a checkpoint, and each seed's networks."""
-        started = time.perf_counter()
         # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
         for i, seed in enumerate(self._experiment.config.seeds):
             save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
         self._checkpoints.save(run, self._experiment.pool.snapshot())
-        self._clock += time.perf_counter() - started
 
     def close(self) -> None:
         """Close all files and give Ctrl-C its usual meaning back."""
@@ -115,9 +120,9 @@ class Monitor:
             writer.close()
 
     def _on_interrupt(self, *_: Any) -> None:
-        if self._stop:
+        if self.stopped:
             raise KeyboardInterrupt
-        self._stop = True
+        self.stopped = True
         tqdm.write("stopping: saving a checkpoint (Ctrl-C again stops at once and loses what came after the last one)")
 
     def _write(self, step: int, values: dict[str, np.ndarray]) -> None:
@@ -126,33 +131,29 @@ class Monitor:
             writer.write(step, self._experiment.frame(step), {name: float(each[i]) for name, each in values.items()})
         self._show(values)
 
-    def _next_interval(self, run: Run) -> Run:
+    def _next_interval(self, run: Run, begins: float) -> Run:
         """The run with its tallies emptied, after a log point."""
         if self._compiling and self._experiment.schedule.updates(run.step) > 0:
             tqdm.write(f"compiled in {self._compiling.seconds:.0f} s")
             self._compiling = None
-        self._clock, self._clock_step = time.perf_counter(), run.step
+        self._clock, self._clock_step = begins, run.step
         learner = replace(run.learner, metrics=_emptied(run.learner.metrics))
         returns, distance = (_emptied(tally) for tally in (run.memory.returns, run.memory.distance))
         return Run(run.step, learner, replace(run.memory, returns=returns, distance=distance))
 
     def _plasticity(self, run: Run) -> dict[str, np.ndarray]:
-        """What is measured of the networks, [seeds] each. The time that it takes does not count as training."""
-        experiment, started = self._experiment, time.perf_counter()
-        jax.block_until_ready((run.learner.metrics, run.memory.age))
-        waited = time.perf_counter() - started
+        """What is measured of the networks, [seeds] each."""
+        experiment = self._experiment
         if self._initial is None:
             self._initial = experiment.steps.initial(experiment.keys)
         now = experiment.schedule.at(run.step)
         found = jax.device_get(experiment.steps.look(run.learner, run.memory, experiment.keys, self._initial, now))
-        self._clock += time.perf_counter() - started - waited
         return {f"plasticity/{name}": value for name, value in found.items()}
 
-    def _training_values(self, run: Run) -> dict[str, np.ndarray]:
+    def _training_values(self, run: Run, seconds: float) -> dict[str, np.ndarray]:
         """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
         experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
         losses, returns = jax.device_get((run.learner.metrics, run.memory.returns))
-        seconds = time.perf_counter() - self._clock
         seeds = len(experiment.config.seeds)
         speed = seeds * experiment.frame(run.step - self._clock_step) / seconds
         values = {"train/return": _mean(returns.total, returns.count)}

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from experiments.writers import write_json
 
-NOT_COMPARED = ("resume", "overwrite", "results_dir", "checkpoint_every", "env.workers")
+NOT_COMPARED = ("resume", "overwrite", "results_dir", "checkpoint_every", "metrics_every", "env.workers")
 """Keys that say how to start and how to run, not what is computed; so does everything under `video`."""
 
 

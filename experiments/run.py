@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
@@ -27,6 +28,11 @@ CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
 
 def main(argv: list[str]) -> int:
     """Run the experiment of `--config`; the exit status is 0, 2 for a setting that cannot be, 130 after Ctrl-C."""
+    return command(argv, run)
+
+
+def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
+    """`program(config)` with the command line's config; what a user can cure becomes a sentence and status 2."""
     if len(argv) > 1:
         print(f"error: what is {argv[1]!r}? Settings begin with --config.", file=sys.stderr)
         return 2
@@ -37,7 +43,7 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         apply_preset(CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
-        return run(CONFIG.value)
+        return program(CONFIG.value)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -113,7 +119,7 @@ def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, sta
     monitor = Monitor(experiment, folder, checkpoints, start.step, clock)
     try:
         experiment.train(start, monitor, monitor.next_due)
-        return 0
+        return 130 if monitor.stopped else 0  # asked for when nothing was left to do
     except Stopped:
         print("\nstopped; the same command goes on from here")
         return 130

@@ -253,7 +253,7 @@ def make_steps(
 
     def look(learner: Learner, memory: Memory, key: Key[Array, ""], origin: Any, step: Step) -> Metrics:
         state, sample_key = learner.agent, key_at(key, step.env, LOOK)
-        batch = replay.sample(memory.ring, sample_key, batch_size)
+        batch = replay.sample(memory.ring, sample_key, batch_size, **({"horizon": horizon(step)} if horizon else {}))
         gradients = agent.gradients(state, batch, jax.random.fold_in(sample_key, 1), step)
         return measure(state, agent.activations(state, batch), gradients, origin)
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from small_agents import ACTIONS, CONFIG, OBS, QUICK, STATES, TD3, VISION, batches, now, pick
+from small_agents import ACTIONS, CONFIG, OBS, QUICK, STATES, TD3, VISION, batches, drq, now, pick, td3
 
 from agents.drq import make_drq
 from agents.learn import Optimiser, models
@@ -45,3 +45,15 @@ def test_gradients_are_what_an_update_descends(kind):
                 assert optax.tree.norm(moved) > 1e-3
             else:
                 assert optax.tree.norm(moved) == 0
+
+
+@pytest.mark.parametrize("kind", ["td3", "drq"])
+def test_gradients_are_those_of_a_noisy_loss(kind):
+    """The key decides the noise, and nothing else does."""
+    batch = pick(batches(1, shape=STATES if kind == "td3" else OBS), 0)
+    agent = td3() if kind == "td3" else drq()
+    state: Any = QUICK(agent.init)(jax.random.key(1))
+    gradients: Any = QUICK(agent.gradients)
+    one, again, other = (gradients(state, batch, jax.random.key(key), now(0)) for key in (2, 2, 3))
+    jax.tree.map(np.testing.assert_array_equal, one, again)
+    assert optax.tree.norm(optax.tree.sub(one["critic"], other["critic"])) > 1e-6

@@ -1,13 +1,16 @@
 """When plasticity is measured, and what of: against walking through the steps, and against numpy."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 import tiny_device
 from tiny import lane
 
-from agents.learn import models
+from agents.learn import Model, models
 from experiments.schedule import Schedule
+from experiments.topology import measure_plasticity
 
 
 @pytest.mark.parametrize("every", [1, 3, 8])
@@ -16,14 +19,14 @@ from experiments.schedule import Schedule
 def test_measurements_are_due_where_the_updates_reach_a_multiple(every, each, measure_every):
     schedule = Schedule(60, 5, every, each, measure_every=measure_every)
     made, due = 0, [0]
-    for step in range(100):
+    for step in range(400):
         if step >= 5 and (step - 5) % every == 0:
             if made // measure_every < (made + each) // measure_every:
                 due.append(step + 1)  # after this step's updates
             made += each
     assert [step for step in range(100) if schedule.measures(step)] == [step for step in due if step < 100]
     for step in range(90):
-        assert schedule.next_measure(step) == next((each for each in due if each > step), schedule.next_measure(step))
+        assert schedule.next_measure(step) == next(each for each in due if each > step)
 
 
 def test_without_a_period_nothing_is_due_by_itself():
@@ -51,10 +54,54 @@ def test_distance_norms_and_gradient_activity_are_those_of_each_seed():
             np.testing.assert_allclose(values[f"weight_distance/{name}"][i], moved, rtol=1e-5)
             assert values[f"gradient_norm/{name}"][i] > 0
     assert not np.allclose(values["gradient_norm/critic"][0], values["gradient_norm/critic"][1])
-    layers = [f"{net}/hidden_{i}" for net in ("actor/policy", "critic/q1", "critic/q2") for i in (0, 1)]
-    for tau in ("", "_0.025", "_0.1"):
-        each = [values[f"grama_ratio{tau}/{layer}"] for layer in layers]
-        np.testing.assert_allclose(values[f"grama_ratio{tau}"], np.mean(each, axis=0), rtol=1e-6)  # all of 12 units
-    # A unit that never fires gets no gradient.
-    for layer in layers:
-        assert (values[f"grama_ratio/{layer}"] >= values[f"dormant_ratio/{layer}"] - 1e-6).all()
+
+
+def grama_oracle(gradients, tau):
+    """Share of units at or below `tau`, in float64 and by loops: score = mean |g| of a unit over the layer's mean."""
+    idle = units = 0
+    for gradient in gradients:
+        magnitude = [np.abs(np.float64(gradient[..., unit])).mean() for unit in range(gradient.shape[-1])]
+        idle += sum(each <= tau * np.mean(magnitude) for each in magnitude)
+        units += len(magnitude)
+    return idle / units
+
+
+def test_gradients_and_distances_are_counted_by_layer_and_network():
+    """Eleven layers, so that hidden_1 and hidden_10 are told apart; norms and heads are no layers with units."""
+    rng = np.random.default_rng(0)
+
+    def some(*shape):
+        return (rng.exponential(size=shape) * rng.choice([-1, 1], shape)).astype(np.float32)
+
+    activations, params, gradients, initial = {}, {}, {}, {}
+    for network, scale in (("actor", 1.0), ("critic", 30.0)):
+        trees = {"params": {}, "gradients": {}, "initial": {}}
+        for i in range(11):
+            activations[f"{network}/q1/hidden_{i}"] = np.maximum(some(7, 5 + i), 0)
+            for tree in trees.values():
+                kernel = some(4, 5 + i) * rng.choice([0, 0.02, 0.08, 1], 5 + i) * scale
+                norm = {"scale": some(5 + i), "bias": some(5 + i)}
+                tree[f"hidden_{i}"] = {"dense": {"kernel": kernel, "bias": some(5 + i)}, "norm": norm}
+        for tree in trees.values():
+            tree["head"] = {"kernel": np.zeros((4, 2), np.float32)}
+        params[network], gradients[network], initial[network] = ({"q1": tree} for tree in trees.values())
+    state = SimpleNamespace(**{name: Model(params[name], ()) for name in params})
+    values = jax.jit(lambda *trees: measure_plasticity(state, *trees))(activations, gradients, initial)  # pyright: ignore
+
+    for tau, name in ((0, "grama_ratio"), (0.025, "grama_ratio_0.025"), (0.1, "grama_ratio_0.1")):
+        kernels = {
+            f"{network}/q1/hidden_{i}": gradients[network]["q1"][f"hidden_{i}"]["dense"]["kernel"]
+            for network in gradients
+            for i in range(11)
+        }
+        for layer, gradient in kernels.items():
+            np.testing.assert_allclose(values[f"{name}/{layer}"], grama_oracle([gradient], tau), rtol=1e-6)
+        np.testing.assert_allclose(values[name], grama_oracle(kernels.values(), tau), rtol=1e-6)
+    assert 0 < values["grama_ratio"] < values["grama_ratio_0.025"] < values["grama_ratio_0.1"] < 1
+    for network in gradients:
+        flat = [
+            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree[network])]) for tree in (params, initial)
+        ]
+        whole = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradients[network])])
+        np.testing.assert_allclose(values[f"weight_distance/{network}"], np.linalg.norm(flat[0] - flat[1]), rtol=1e-5)
+        np.testing.assert_allclose(values[f"gradient_norm/{network}"], np.linalg.norm(whole), rtol=1e-5)

@@ -89,7 +89,7 @@ def test_augmentation_needs_scenes_that_can_be_drawn_anew():
     pendulum = device_env("gymnax", "Pendulum-v1", pixels=True).spec
     with pytest.raises(ValueError, match=r"set --config.replay.store=scene$"):
         make_vary(config, spec, "frame")
-    with pytest.raises(ValueError, match="vary needs dm_control from pixels"):
+    with pytest.raises(ValueError, match="vary needs one task of dm_control from pixels"):
         make_vary(config, pendulum, "scene")
     assert "vary" in gymnax_pixels.get_config().replay
 
