@@ -22,7 +22,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["td3", "drq", pytest.param("td3 from pixels", marks=pytest.mark.slow)])
 def test_gradients_are_what_an_update_descends(kind):
     """Without noise, a step of gradient descent at rate 1 is the gradient; the actor climbs a critic that stands."""
     batch = pick(batches(1, shape=STATES if kind == "td3" else OBS), 0)

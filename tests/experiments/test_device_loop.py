@@ -139,6 +139,7 @@ def test_the_replay_is_never_copied(kind, how, store):
     assert abs(temporary[1] - temporary[0]) < 2_000, temporary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "how"), [("drq", "map")])
 def test_what_the_replay_keeps_changes_nothing(kind, how):
     frame, _ = train(build(kind, how=how, every=2, store="frame"))

@@ -67,7 +67,7 @@ def test_settings_reach_the_programs(on, tmp_path, monkeypatch):
     assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(memory.ring)) == 2 * experiment.replay.nbytes
 
 
-@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("on", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_logs_what_was_reviewed_and_forgotten(on, tmp_path):
     extra: dict[str, Any] = dict(review=REVIEW, replay=dict(dynamic=DYNAMIC)) if on else {}
     config = smoke(tmp_path, video=dict(every=0), **extra)

@@ -306,12 +306,12 @@ def dead_unit(revive: Any, grow: Any = "gradient"):
     growth = ne_jax.linear_growth(ne_jax.uniform(0.35), ne_jax.uniform(0.6), until=8)
     evolution = ne_jax.neuroplastic(growth, prune="magnitude", omega=0.0, revive=revive, grow=grow)
     tx = ne_jax.plastic(optax.adam(1e-2), evolution, 1, where=lambda path, _: path == "hidden_1/kernel")
-    state = tx.init(params)
+    state, update, gradient = tx.init(params), jax.jit(tx.update), jax.jit(jax.grad(loss))
     for i in range(1, 9):
-        gradients = jax.grad(loss)(params, TARGETS[i])
+        gradients = gradient(params, TARGETS[i])
         if revive == "none" and grow == "gradient":
             assert not np.any(gradients["hidden_1"]["kernel"][:, 0])  # nothing asks for it
-        updates, state = tx.update(gradients, state, params, step=jnp.int32(i), key=jax.random.key(i))
+        updates, state = update(gradients, state, params, step=jnp.int32(i), key=jax.random.key(i))
         params = optax.apply_updates(params, updates)
     return np.asarray(state.masks["hidden_1/kernel"][:, 0]), np.asarray(activity(params, BATCH)["hidden_1"][:, 0])
 
@@ -340,10 +340,10 @@ def test_what_cannot_be_composed_is_refused():
 def test_spaced_rounds():
     evolution = ne_jax.spaced(ne_jax.reset(initialise), 2 * EVERY)
     tx = ne_jax.plastic(optax.sgd(0.0), evolution, EVERY, where=None)
-    params = initialise(jax.random.key(0))
+    params, update = initialise(jax.random.key(0)), jax.jit(tx.update)
     state, moved = tx.init(params), []
     for i in range(4 * EVERY + 1):
-        updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params, step=jnp.int32(i))
+        updates, state = update(jax.tree.map(jnp.zeros_like, params), state, params, step=jnp.int32(i))
         if np.any(updates["head"]["kernel"]):
             moved.append(i)
     assert moved == [2 * EVERY, 4 * EVERY]
