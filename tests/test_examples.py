@@ -71,7 +71,7 @@ def sorts(jaxpr, in_scan=False, in_cond=False):
     """(in a scan, in a branch of a cond) of every sort in a jaxpr, sub-jaxprs of any kind included."""
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
-        if name == "sort":
+        if name == "cumsum":
             yield in_scan, in_cond
         for sub in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
             if hasattr(sub, "eqns"):

@@ -43,7 +43,7 @@ def random_params(seed=0):
     }
 
 
-def test_select_is_a_stable_sort():
+def test_select_is_what_a_stable_sort_gives():
     rng, shape = np.random.default_rng(0), (4, 3, 2)
     pool = np.array([-np.inf, np.inf, np.nan, -2, -1, -0.0, 0.0, 0.5, 3], np.float32)
     for _ in range(300):
