@@ -52,7 +52,7 @@ def _draw_returns(axes: Any, rows: dict[str, list[dict]], columns: list[str]) ->
     """The return, beside that of the random policy, or the returns on all tasks, whose columns are given."""
     if not columns:
         _draw_seeds(axes, rows, "eval/return")
-    else:
+    elif not any("continual/recovery_frames" in row for row in next(iter(rows.values()))):  # they drift
         _draw_seeds(axes, rows, "eval/return", "black", "the task at that time")
     for i, column in enumerate(columns):
         _draw_seeds(axes, rows, column, f"C{i}", column.removeprefix("eval/return/"))

@@ -103,6 +103,7 @@ def counts(densities: Densities, shapes: Shapes) -> dict[str, int]:
     return {path: max(1, round(d * _product(shapes[path]))) for path, d in densities(shapes).items()}
 
 
+@jax.jit
 def select(
     scores: Float[Array, "*shape"], k: Int[Array, ""] | int, among: Bool[Array, "*shape"] | None = None
 ) -> Bool[Array, "*shape"]:

@@ -106,7 +106,7 @@ def test_rounds_and_delays_stay_branches(kind, settings, depths):
     built = build(kind, **settings)
     found = list(tiny.primitives(jax.make_jaxpr(built.advance)(*abstract(built)).jaxpr))
     assert ("cond", 0) in found
-    assert {depth for name, depth in found if name == "cumsum"} == depths
+    assert {depth for name, depth in found if name == "select"} == depths
     assert {depth for name, depth in found if name == "dot_general"} == set(range(max(depths) + 1))
 
 

@@ -121,9 +121,9 @@ def equal(a, b, exact=True):
 
 
 def primitives(jaxpr, conds=0):
-    """(name, conds around it) of every primitive, through all nested programs."""
+    """(name, conds around it) of every primitive, and of every jitted function by its own, through all of them."""
     for equation in jaxpr.eqns:
-        yield equation.primitive.name, conds
+        yield equation.params.get("name", equation.primitive.name), conds
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
