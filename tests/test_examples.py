@@ -67,22 +67,22 @@ def test_vmapped_make_train(capsys):
     assert "density 0.500" in capsys.readouterr().out
 
 
-def sorts(jaxpr, in_scan=False, in_cond=False):
-    """(in a scan, in a branch of a cond) of every sort in a jaxpr, sub-jaxprs of any kind included."""
+def selections(jaxpr, in_scan=False, in_cond=False):
+    """(in a scan, in a branch of a cond) of every `ne_jax.select` in a jaxpr, sub-jaxprs of any kind included."""
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
-        if name == "cumsum":
+        if eqn.params.get("name") == "select":
             yield in_scan, in_cond
         for sub in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
             if hasattr(sub, "eqns"):
-                yield from sorts(getattr(sub, "jaxpr", sub), in_scan or name == "scan", in_cond or name == "cond")
+                yield from selections(getattr(sub, "jaxpr", sub), in_scan or name == "scan", in_cond or name == "cond")
 
 
 def test_rounds_stay_behind_a_branch():
-    """What sorts outside of the updates is the first mask; an update sorts in a round, and a round is in a branch."""
+    """What selects outside of the updates makes the first mask; an update selects in a round, which is in a branch."""
     train = jax.vmap(vmapped_make_train.make_train(vmapped_make_train.CONFIG))
     keys = jax.random.split(jax.random.key(0), 3)
-    assert set(sorts(jax.make_jaxpr(train)(keys).jaxpr)) == {(False, False), (True, True)}
+    assert set(selections(jax.make_jaxpr(train)(keys).jaxpr)) == {(False, False), (True, True)}
     # Going on, the counters are batched: here a plain cond would be no branch any more.
     state, _ = jax.eval_shape(train, keys)
-    assert set(sorts(jax.make_jaxpr(train)(keys, state).jaxpr)) == {(True, True)}
+    assert set(selections(jax.make_jaxpr(train)(keys, state).jaxpr)) == {(True, True)}

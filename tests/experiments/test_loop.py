@@ -44,7 +44,7 @@ def test_the_topology_round_stays_a_branch(how):
     step = Step(9, 4)
     found = list(tiny.primitives(jax.make_jaxpr(built.steps.learn)(learner, memory, built.keys, step).jaxpr))
     assert ("cond", 0) in found
-    assert {depth for name, depth in found if name == "sort"} == {1}
+    assert {depth for name, depth in found if name == "select"} == {1}
 
 
 def test_every_program_is_traced_once(mapped):

@@ -79,7 +79,8 @@ def test_one_seed_reviews_its_early_data_while_the_other_does_not(kind, until):
     np.testing.assert_allclose(told["review/probability"], [made, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["td3", pytest.param("drq", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["td3", "drq"])
 def test_measuring_alone_changes_no_bit_of_a_run(kind):
     built, run = trained(kind, IDLE, 20)
     _, plain = trained(kind, None, 20)
