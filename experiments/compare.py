@@ -246,7 +246,7 @@ def _rows(config: ConfigDict) -> list[list[dict]]:
 def _notes(config: ConfigDict, configs: Sequence[ConfigDict]) -> list[str]:
     """What the runs were made with, as they say themselves."""
     made = [json.loads(Folder(each).versions.read_text()) for each in configs if Folder(each).versions.exists()]
-    made = [each | changed for first in made for each in [first] for changed in [{}, *first.get("resumed", [])]]
+    made = [first | changed for first in made for changed in [{}, *first.get("resumed", [])]]
     where = ", ".join(
         f"{key} {' or '.join(dict.fromkeys(each[key] for each in made))}" for key in ("device", "jax", "commit")
     )
