@@ -96,8 +96,7 @@ def check_gymnax(
     if physics and physics.values:
         params = _load(name)[1]
         check_names(physics, name, [field for field, value in vars(params).items() if isinstance(value, float)])
-        for place in range(physics.length):
-            values = {field: values[place] for field, values in physics.values.items()}
+        for values in physics.to_try():
             _check_finite(name, params.replace(**jax.tree.map(jnp.float32, values)), values)
 
 

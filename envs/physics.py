@@ -42,6 +42,19 @@ class Physics(NamedTuple):
 
         return {name: value(values) for name, values in self.values.items()}
 
+    def to_try(self) -> list[dict[str, float]]:
+        """What a task must bear: the values at each frame `k * every` and, as they drift, where one goes through 0."""
+        found = [{name: values[place] for name, values in self.values.items()} for place in range(self.length)]
+        if self.change == "switch":
+            return found
+        crossings = []
+        for here, there in zip(found, [*found[1:], *found[:1]]):
+            for name in [name for name in here if here[name] * there[name] < 0]:
+                part = here[name] / (here[name] - there[name])
+                between = {each: here[each] + (there[each] - here[each]) * part for each in here}
+                crossings.append(between | {name: 0.0})
+        return found + crossings
+
     def label(self, place: int) -> str:
         """The name of a task in what is logged, such as `m=1.0,l=0.5`: what changes."""
         return ",".join(f"{name}={values[place]}" for name, values in self.values.items() if len(set(values)) > 1)

@@ -8,6 +8,7 @@ stopped. Table and figure of the methods named go to `{results_dir}/{exp_id}_{en
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -206,7 +207,7 @@ def draw(results: dict[str, dict[str, Values]], path: Path) -> None:
 def compare(config: ConfigDict, methods: Sequence[str]) -> int:
     """Check all, train what is not trained yet, write table and figure; 0, or the exit status of a run that failed.
 
-    A run that fails does not keep the others from training, nor from the table.
+    A run that fails does not keep the others from training, nor from the table, of which it is left out.
     """
     configs, columns = configs_of(config, methods), columns_of(config)
     for label, each in configs.items():
@@ -217,26 +218,35 @@ def compare(config: ConfigDict, methods: Sequence[str]) -> int:
             raise ValueError(f"--method={label}: {error}") from error
     failed = 0
     for label, each in configs.items():
-        if (Folder(each).checkpoint / str(make_schedule(each).total)).exists():
-            continue  # it is trained
+        if _is_trained(each):
+            continue
         print(f"\n{label}")
         status = run(each)
         jax.clear_caches()
         if status == 130:
             return status
         failed = failed or status
-    rows = {label: _rows(each) for label, each in configs.items()}
+    trained = {label: each for label, each in configs.items() if _is_trained(each)}
+    if len(trained) < len(configs):
+        missing = ", ".join(label for label in configs if label not in trained)
+        print(f"not trained to the end, so not in the table: {missing}", file=sys.stderr)
+    if not trained:
+        return failed
+    rows = {label: _rows(each) for label, each in trained.items()}
     results = {
         label: {name: np.array([column.read(each) for each in seeds]) for name, column in columns.items()}
         for label, seeds in rows.items()
-        if all(seeds)
     }
     root = Path(config.results_dir) / f"{config.exp_id}_{config.env.name}_methods"
     draw(results, root / "methods.png")
-    text = table(results, columns, _notes(config, list(configs.values())))
+    text = table(results, columns, _notes(config, list(trained.values())))
     (root / "table.md").write_text(text)
     print(f"\n{text}\ntable and figure in {root}")
     return failed
+
+
+def _is_trained(config: ConfigDict) -> bool:
+    return (Folder(config).checkpoint / str(make_schedule(config).total)).exists()
 
 
 def _rows(config: ConfigDict) -> list[list[dict]]:
@@ -245,7 +255,7 @@ def _rows(config: ConfigDict) -> list[list[dict]]:
 
 def _notes(config: ConfigDict, configs: Sequence[ConfigDict]) -> list[str]:
     """What the runs were made with, as they say themselves."""
-    made = [json.loads(Folder(each).versions.read_text()) for each in configs if Folder(each).versions.exists()]
+    made = [json.loads(Folder(each).versions.read_text()) for each in configs]
     made = [first | changed for first in made for changed in [{}, *first.get("resumed", [])]]
     where = ", ".join(
         f"{key} {' or '.join(dict.fromkeys(each[key] for each in made))}" for key in ("device", "jax", "commit")

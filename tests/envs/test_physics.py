@@ -178,6 +178,7 @@ def test_episodes_step_and_start_at_the_frame_and_starting_stays_a_branch():
             "switch",
             r"as many values .* that changes, and m has 2, l has 3",
         ),
+        ({"m": (1.0, -1.0)}, 10, "drift", r"env\.physics\.m=0\.0 makes Pendulum-v1 come to values that are not finite"),
         ({"m": (1.0, 0.0)}, 10, "switch", r"env\.physics\.m=0\.0 makes Pendulum-v1 come to values that are not finite"),
         ({"m": (1.0, 1e40)}, 10, "switch", r"env\.physics\.m must be a tuple of finite numbers"),
         ({"m": (1.0, 2.0)}, 0, "switch", r"env\.physics_every=0 must be the frames"),

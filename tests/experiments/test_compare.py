@@ -1,10 +1,16 @@
 """Methods side by side: what is read from rows found by hand, what a table says, and one small comparison."""
 
+import json
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
+import experiments.compare
 from configs import continual, gymnax_states
 from experiments.compare import columns_of, compare, configs_of, draw, interval, table
+from experiments.results import Folder
+from experiments.setup import make_schedule
 from experiments.stats import bootstrap_ci, iqm
 
 
@@ -116,6 +122,31 @@ def test_a_method_of_one_network_would_hold_for_all():
     config.plasticity.actor.method = "static"
     with pytest.raises(ValueError, match=r"plasticity\.actor\.method holds for every line"):
         configs_of(config, ["none"])
+
+
+def test_a_run_that_fails_is_not_in_the_table(tmp_path, monkeypatch, capsys):
+    config = config_of()
+    config.results_dir = str(tmp_path)
+
+    def run(config):
+        """Half of the rows for all, the other half and the last checkpoint only without a method."""
+        folder, done = Folder(config), config.plasticity.method == "none"
+        for seed in config.seeds:
+            folder.seed(seed).mkdir(parents=True, exist_ok=True)
+            kept = "".join(json.dumps(row) + "\n" for row in rows()[: None if done else 7])
+            (folder.seed(seed) / "metrics.jsonl").write_text(kept)
+        folder.versions.write_text('{"device": "made by hand", "jax": "0", "commit": "none"}')
+        if done:
+            (folder.checkpoint / str(make_schedule(config).total)).mkdir(parents=True)
+        return 0 if done else 2
+
+    monkeypatch.setattr(experiments.compare, "run", run)
+    monkeypatch.setattr(experiments.compare, "setup", lambda config: ExitStack())  # takes a second each
+    assert compare(config, ["ne"]) == 2 and not list(tmp_path.glob("*/table.md"))
+    assert capsys.readouterr().err == "not trained to the end, so not in the table: ne\n"
+    assert compare(config, ["ne", "none"]) == 2
+    (path,) = tmp_path.glob("*/table.md")
+    assert [line[:8] for line in path.read_text().splitlines() if line.startswith("| `")] == ["| `none`"]
 
 
 @pytest.mark.slow
