@@ -22,7 +22,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["td3", "drq", pytest.param("td3 from pixels", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["td3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("drq", "td3 from pixels"))]
+)
 def test_gradients_are_what_an_update_descends(kind):
     """Without noise, a step of gradient descent at rate 1 is the gradient; the actor climbs a critic that stands."""
     batch = pick(batches(1, shape=STATES if kind == "td3" else OBS), 0)

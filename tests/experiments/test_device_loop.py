@@ -11,7 +11,6 @@ import tiny_device
 from tiny_device import build, train
 
 import ne_jax
-from experiments.checkpoint import Checkpoints
 from experiments.loop import Run, train_on_host
 from experiments.schedule import Schedule
 from experiments.topology import all_masks
@@ -84,7 +83,8 @@ def test_one_chunk_goes_as_far_as_the_clock_allows():
     assert len(steps) < 20
 
 
-@pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["vmap", "map"])
 def test_a_lane_is_the_seed_alone(how):
     together, _ = train(build("td3", num_envs=3, each=2, how=how), until=16)
     alone, _ = train(build("td3", num_envs=3, each=2, how=how, seeds=(5,)), until=16)
@@ -120,8 +120,8 @@ def abstract(built):
 @pytest.mark.parametrize(
     ("kind", "how", "store"),
     [
-        ("td3", "vmap", "scene"),
         ("reader", "map", "scene"),
+        pytest.param("td3", "vmap", "scene", marks=pytest.mark.slow),
         pytest.param("td3", "map", "frame", marks=pytest.mark.slow),
         pytest.param("drq", "map", "frame", marks=pytest.mark.slow),
     ],
@@ -185,20 +185,14 @@ def test_returns_are_counted_by_episode():
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
-    built, checkpoints = build("td3", num_envs=3, each=2), Checkpoints(tmp_path / "checkpoint")
+    built = build("td3", num_envs=3, each=2)
     uninterrupted, end_pool = train(built)
     run, pool = train(built, until=23)
-    checkpoints.save(run, pool.snapshot())
-    checkpoints.close()
+    tiny.save(tmp_path / "checkpoint", run, pool)
 
-    checkpoints, pool = Checkpoints(tmp_path / "checkpoint"), tiny_device.pool_of(built)
-    like = jax.eval_shape(lambda keys, scene: Run(0, *built.steps.init(keys, scene)), built.keys, pool.reset())
-    found = checkpoints.restore(like, pool.snapshot())
-    checkpoints.close()
-    assert found is not None
-    run, envs, failures = found
-    assert run.step == 23 and not failures
-    pool.restore(envs)
+    pool = tiny_device.pool_of(built)
+    run = tiny.restored(tmp_path / "checkpoint", built, pool)
+    assert run.step == 23
     run, _ = train(built, pool, run, until=25)
     traced = built.advance._cache_size()
     end, pool = train(built, pool, run)

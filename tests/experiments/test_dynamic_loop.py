@@ -12,7 +12,6 @@ import tiny
 import tiny_device
 from tiny_device import build, fresh, pool_of
 
-from experiments.checkpoint import Checkpoints
 from experiments.loop import Run, train_on_host
 from experiments.past import Dynamic
 from experiments.schedule import Schedule
@@ -141,24 +140,17 @@ def test_resumed_equals_uninterrupted_bit_for_bit(kind, tmp_path):
         built = tiny.experiment(review=SLOPE, dynamic=FORGETS)
         return built, built.pool, lambda run, until=None: tiny.train(built, run, until=until)
 
-    checkpoints = Checkpoints(tmp_path / "checkpoint")
     built, pool, go = begun()
     run = go(fresh(built, pool), 23)
-    checkpoints.save(run, pool.snapshot())
+    tiny.save(tmp_path / "checkpoint", run, pool)
     end = go(run)
-    checkpoints.close()
     assert (np.asarray(end.memory.ring.forgotten) > 0).all()
     assert (np.asarray(end.learner.metrics.total["review/share"]) > 0).all()
 
-    checkpoints = Checkpoints(tmp_path / "checkpoint")
     built, pool, go = begun()
-    scene = pool.reset()
-    like = jax.eval_shape(lambda keys, scene: Run(0, *built.steps.init(keys, scene)), built.keys, scene)
-    found = checkpoints.restore(like, pool.snapshot())
-    checkpoints.close()
-    assert found is not None and found[0].step == 23
-    pool.restore(found[1])
-    resumed = go(found[0])
+    run = tiny.restored(tmp_path / "checkpoint", built, pool)
+    assert run.step == 23
+    resumed = go(run)
     tiny.equal(resumed.learner, end.learner)
     tiny.equal(resumed.memory, end.memory)
 

@@ -12,9 +12,8 @@ from turning import ENVS, SEEDS, SWITCHES, TOTAL, build
 
 from agents.replay import make_replay
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, TimeStep, observe
-from experiments.checkpoint import Checkpoints
 from experiments.evaluate import Evaluation, Evaluator, device_evaluator
-from experiments.loop import Run, make_advance
+from experiments.loop import make_advance
 from experiments.phases import evaluate_in_turns
 from experiments.schedule import Schedule
 from experiments.steps import make_steps
@@ -119,26 +118,20 @@ def test_chunks_of_any_length_are_one_run():
 @pytest.mark.parametrize(("until", "paused"), [(25, False), (21, True), (21, False), (TOTAL, True)])
 def test_resumed_equals_uninterrupted_bit_for_bit(trained, until, paused, tmp_path):
     built, whole, end_pool = trained
-    checkpoints, pool = Checkpoints(tmp_path / "checkpoint"), built.pool()
+    folder, pool = tmp_path / "checkpoint", built.pool()
 
     def pause(run):
         if paused and run.step == until:
-            checkpoints.save(run, pool.snapshot())
+            tiny.save(folder, run, pool)
         return run
 
     stopped, _ = built.train(pool, pause=pause, until=min(until + 1, TOTAL) if paused else until)
     if not paused:
-        checkpoints.save(stopped, pool.snapshot())
-    checkpoints.close()
+        tiny.save(folder, stopped, pool)
 
-    checkpoints, pool = Checkpoints(tmp_path / "checkpoint"), built.pool()
-    like = jax.eval_shape(lambda keys, scene: Run(0, *built.steps.init(keys, scene)), built.keys, pool.reset())
-    found = checkpoints.restore(like, pool.snapshot())
-    checkpoints.close()
-    assert found is not None
-    run, envs, failures = found
-    assert run.step == until and not failures
-    pool.restore(envs)
+    pool = built.pool()
+    run = tiny.restored(folder, built, pool)
+    assert run.step == until
     end, pool = built.train(pool, run)
     tiny.equal(end.learner, whole.learner)
     tiny.equal(end.memory, whole.memory)

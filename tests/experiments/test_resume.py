@@ -2,23 +2,17 @@
 
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import tiny
 
 from experiments.checkpoint import Checkpoints, load_model, save_model
-from experiments.loop import Run
 
 
 def restored(folder):
     """A new process in all but name: nothing is shared with the run that saved but the folder."""
-    built, checkpoints = tiny.experiment(), Checkpoints(folder)
-    scene = built.pool.reset()
-    like = jax.eval_shape(lambda keys, scene: Run(0, *built.steps.init(keys, scene)), built.keys, scene)
-    found = checkpoints.restore(like, built.pool.snapshot())
-    checkpoints.close()
-    return built, found
+    built = tiny.experiment()
+    return built, tiny.find(folder, built, built.pool)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +58,9 @@ def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(saved, tmp_path):
     assert len(failures) == 1 and "23" in failures[0]
     # Nothing was deleted, and the next save at that step works.
     assert (folder / "23.unreadable").exists()
-    checkpoints = Checkpoints(folder)
     built = tiny.experiment()
     built.pool.reset()
-    checkpoints.save(run._replace(step=23), built.pool.snapshot())
-    checkpoints.close()
+    tiny.save(folder, run._replace(step=23), built.pool)
     _, found = restored(folder)
     assert found is not None and found[0].step == 23
 

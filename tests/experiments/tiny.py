@@ -12,6 +12,7 @@ from agents.replay import make_replay
 from configs.dmc_pixels import get_config
 from envs.pool import HostPool
 from envs.types import ArraySpec, EnvSpec, TimeStep
+from experiments.checkpoint import Checkpoints
 from experiments.evaluate import host_evaluator
 from experiments.loop import Run, train_on_host
 from experiments.optimisers import make_optimisers
@@ -102,6 +103,32 @@ def fresh(built):
 def train(built, run=None, pause=None, until=None):
     """Train from `run`, by default from the start, with nothing due in between unless `pause` is given."""
     return built.train(run or fresh(built), pause or quiet, lambda step: built.schedule.total, until)
+
+
+def save(folder, run, pool):
+    """A checkpoint of the run, complete on return."""
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(run, pool.snapshot())
+    checkpoints.close()
+
+
+def find(folder, built, pool):
+    """What the newest checkpoint holds, for an experiment that shares nothing with the one that saved it."""
+    checkpoints = Checkpoints(folder)
+    like = jax.eval_shape(lambda keys, scene: Run(0, *built.steps.init(keys, scene)), built.keys, pool.reset())
+    found = checkpoints.restore(like, pool.snapshot())
+    checkpoints.close()
+    return found
+
+
+def restored(folder, built, pool) -> Run:
+    """The run of the newest checkpoint; `pool` goes on from there too."""
+    found = find(folder, built, pool)
+    assert found is not None
+    run, envs, failures = found
+    assert not failures
+    pool.restore(envs)
+    return run
 
 
 def quiet(run):

@@ -122,7 +122,7 @@ def build(
     parts: tuple[str, ...] = ("actor", "critic") if "injection" in method else ()
     optimisers = make_optimisers(config, schedule.updates(total))
     if kind == "drq":
-        vision = Vision(channels=3, strides=(2,), projection=5, shift_pad=1, im2col=True)
+        vision = Vision(channels=3, strides=(2, 1), projection=5, shift_pad=1, im2col=True)
         settings = DrQConfig(hidden=(12, 12), random_steps=4, injectable=parts)
         agent = make_drq(settings, vision, (SIZE, SIZE, 3 * frames), 1, optimisers)
     elif kind == "td3":
