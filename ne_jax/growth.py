@@ -38,11 +38,17 @@ class Layer(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is removed from a layer, and how many weights are born in it."""
+    """What is removed from a layer, and how many weights are born in it.
+
+    Of the removed, `recycled` begin anew even if they are chosen again at once. The others stay as they are then, as in
+    RigL's and SET's published code: a full layer, which has no other place, does not change.
+    """
 
     pruned: Bool[Array, "*fan units"] | None
     """None where this never happens."""
     born: Int[Array, ""]
+    recycled: Bool[Array, "*fan units"] | None = None
+    """None where this never happens."""
 
 
 def neuroplastic(
@@ -62,8 +68,8 @@ def neuroplastic(
     Each round and layer: weights into dormant units are removed, whole units in random order, but never more than
     `omega` of the number grown; then the absent weights with the largest |dense gradient| are born, as many as bring
     the layer to `schedule` exactly. Once the schedule stands still nothing is pruned either, and the topology is fixed,
-    unless `rewire` goes on. The bias of a unit that lost every incoming weight is reset to zero (and its norm's scale
-    to one), unless `revive` says otherwise.
+    unless `rewire` goes on. The bias of a unit that lost every incoming weight is reset to zero (and, where activations
+    tell the layer's module, its norm's scale to one), unless `revive` says otherwise.
 
     Args:
         schedule: weights per layer over time, see `cosine_growth`.
@@ -93,11 +99,12 @@ def neuroplastic(
         # grown = net + pruned, so pruned <= omega * grown means pruned <= net * omega / (1 - omega)
         cap = jnp.floor(net * (omega / (1 - omega))).astype(jnp.int32)
         pruned = _to_prune(layer, network, prune, cap, tau)
+        recycled = None if prune == "magnitude" else pruned
         if rewire is not None:
             exchanged = jnp.where(schedule.progress(step) >= 1, _share(rewire, step, n), 0)
             smallest = _smallest(layer, exchanged)
             pruned = smallest if pruned is None else pruned | smallest
-        return Plan(pruned, net if pruned is None else net + pruned.sum())
+        return Plan(pruned, net if pruned is None else net + pruned.sum(), recycled)
 
     return _topology("neuroplastic", plan, activity if prune == "dormant" else None, grow, birth, revive)
 
@@ -109,13 +116,19 @@ def random_grow(schedule: DensitySchedule, *, activity: Activity | None = None, 
 
 def rigl(share: Share, *, birth: Birth = "zero", revive: Revive = "none") -> Evolution:
     """RigL: exchange a share of the smallest weights for absent ones with the largest |dense gradient|, at the density
-    that the network was given (Evci et al. 2020, section 3). `share` is usually `cosine_share(0.3, until)`."""
+    that the network was given (Evci et al. 2020, section 3). `share` is usually `cosine_share(0.3, until)`.
+
+    What is dropped and grown again at once keeps its value and moments.
+    """
     return _exchange("rigl", share, "gradient", birth, revive)
 
 
 def set_(share: Share, *, birth: Birth = "lecun", revive: Revive = "none") -> Evolution:
     """SET: exchange a share of the smallest weights for random absent ones, at the density that the network was given
-    (Mocanu et al. 2018, algorithm 1: zeta = 0.3, without annealing: `constant_share(0.3)`)."""
+    (Mocanu et al. 2018, algorithm 1: zeta = 0.3, without annealing: `constant_share(0.3)`).
+
+    What is dropped and grown again at once keeps its value and moments.
+    """
     return _exchange("set", share, "random", birth, revive)
 
 
@@ -157,21 +170,23 @@ def _topology(
         paths = sorted(network.masks)
         for path, layer_key in zip(paths, jax.random.split(key, len(paths)), strict=True):
             layer = Layer(path, layer_key, network.masks[path], network.params[path], network.gradients[path])
-            pruned, count = plan(layer, step, network)
+            pruned, count, recycled = plan(layer, step, network)
             kept = layer.mask if pruned is None else layer.mask & ~pruned
             fan = tuple(range(kept.ndim - 1))
-            dead = ~kept.any(axis=fan)
-            sprouts = _sprouts(layer, kept, dead, count) if revive == "lecun" else None
-            born = _to_grow(layer, grow, kept, count, sprouts)
+            sprouts = _sprouts(layer, kept, ~kept.any(axis=fan), count) if revive == "lecun" else None
+            masks[path] = kept | _to_grow(layer, grow, kept, count, sprouts)
+            anew = ~layer.mask if recycled is None else ~layer.mask | recycled
+            born = masks[path] & (anew if sprouts is None else anew | sprouts)
             newborn = _newborn(layer, birth if sprouts is None else "lecun")
             if sprouts is not None and birth == "zero":
                 newborn = jnp.where(sprouts, newborn, 0)
-            masks[path], fresh[path] = kept | born, (layer.mask & ~kept) | born
-            params[path] = jnp.where(born, newborn, jnp.where(kept, layer.kernel, 0))
-            if pruned is not None:
-                emptied = pruned.any(axis=fan) & dead
-                lifted = dead if revive == "bias" else None
-                changed, flags = _reset_beside(path, network, emptied, lifted)
+            old = masks[path] & ~born
+            fresh[path] = (layer.mask | born) & ~old
+            params[path] = jnp.where(born, newborn, jnp.where(old, layer.kernel, 0))
+            if pruned is not None or revive == "bias":
+                dead = ~old.any(axis=fan)
+                emptied = dead & layer.mask.any(axis=fan)
+                changed, flags = _reset_beside(path, network, emptied, dead if revive == "bias" else None)
                 params, fresh = params | changed, fresh | flags
         return Evolved(params, masks, fresh)
 

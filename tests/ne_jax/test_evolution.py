@@ -127,6 +127,50 @@ def test_lecun_birth():
     assert abs(np.corrcoef(*drawn)[0, 1]) < 0.05  # each layer draws its own
 
 
+HALF = ne_jax.constant_share(0.5)
+
+
+@pytest.mark.parametrize(
+    ("evolution", "step"),
+    [
+        (ne_jax.rigl(HALF, birth="lecun"), 110),
+        (ne_jax.set_(HALF), 110),
+        (ne_jax.neuroplastic(SCHEDULE, birth="lecun", rewire=HALF), 110),
+        (ne_jax.neuroplastic(SCHEDULE, birth="lecun", prune="magnitude", omega=0.7), 50),
+    ],
+    ids=["rigl", "set", "rewire", "magnitude"],
+)
+def test_what_is_dropped_and_chosen_again_at_once_stays_as_it_is(evolution, step):
+    """And so does a layer that is full."""
+    before: Any = network(4, step, idle_share=0)
+    full = np.random.default_rng(0).normal(size=SHAPES[FIRST]).astype(np.float32)
+    before.masks[FIRST], before.params[FIRST] = np.ones(full.shape, bool), full
+    after = as_numpy(jax.jit(evolution.evolve)(jax.random.key(1), step, before))
+    for path in SHAPES:
+        old, new = before.masks[path], after.masks[path]
+        np.testing.assert_array_equal(after.params[path][old & new], before.params[path][old & new])
+        np.testing.assert_array_equal(after.fresh[path], old ^ new)
+    assert after.masks[FIRST].all() and not after.fresh[BIASES[FIRST]].any()
+    old, new = before.masks[SECOND], after.masks[SECOND]
+    grown = new.sum() - old.sum()
+    dropped = old.sum() // 2 if step == 110 else int(grown * 0.7 / 0.3)
+    assert 0 < (old & ~new).sum() < dropped, "nothing was dropped and chosen again"
+
+
+def test_bias_lifts_units_without_weights_also_where_nothing_is_pruned():
+    before: Any = network(5, 30)._replace(activations=None)
+    before.masks[SECOND][:, :3] = False
+    low = np.array([-1.0, 0.005, 2.0], np.float32)  # the third has enough
+    before.params[BIASES[SECOND]][:3] = low
+    after = as_numpy(evolve_of(SCHEDULE, prune="none", revive="bias")(jax.random.key(0), 30, before))
+    expected = before.params[BIASES[SECOND]].copy()
+    expected[:2] = 0.01
+    dead = ~before.masks[SECOND].any(0)
+    assert dead.sum() == 3
+    np.testing.assert_array_equal(after.params[BIASES[SECOND]], expected)
+    np.testing.assert_array_equal(np.flatnonzero(after.fresh[BIASES[SECOND]]), [0, 1])
+
+
 def test_without_activity_nothing_is_pruned():
     evolve = round_of(0.4, 0.0, "zero")
     for step in (20, 60):
