@@ -62,7 +62,7 @@ def quick() -> dict:
             shift_pad=2,
         ),
         replay=dict(capacity=10_000, reward_scale=0.125),  # an agent step sums eight rewards of at most 1
-        plasticity=dict(every=100),
+        plasticity=dict(every=100, reset_every=2_000),
         eval=dict(every=6_000, episodes=4),
         video=dict(every=30_000, size=192),
     )
@@ -79,7 +79,7 @@ def smoke() -> dict:
         log_every=800,
         checkpoint_every=1_600,
         agent=dict(hidden=(32, 32)),
-        plasticity=dict(every=20),
+        plasticity=dict(every=20, reset_every=40),
         eval=dict(every=1_200, episodes=1),
         video=dict(every=2_400, size=64),
     )

@@ -47,6 +47,6 @@ def smoke() -> dict:
         env=dict(name="cartpole_swingup", action_repeat=8),
         agent=dict(hidden=(32, 32), random_steps=100),
         replay=dict(capacity=1_000),
-        plasticity=dict(every=20),
+        plasticity=dict(every=20, reset_every=40),
         eval=dict(every=1_200, episodes=1),
     )

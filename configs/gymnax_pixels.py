@@ -67,7 +67,7 @@ def quick() -> dict:
             shift_pad=1,
         ),
         replay=dict(discount=0.95),
-        plasticity=dict(every=100),
+        plasticity=dict(every=100, reset_every=2_000),
         eval=dict(every=3_000, episodes=5),
         video=dict(every=15_000, size=192),
     )
@@ -85,7 +85,7 @@ def smoke() -> dict:
         checkpoint_every=400,
         agent=dict(hidden=(32, 32)),
         replay=dict(capacity=1_000),
-        plasticity=dict(every=20),
+        plasticity=dict(every=20, reset_every=40),
         eval=dict(every=400, episodes=1),
         video=dict(every=800, size=64),
     )

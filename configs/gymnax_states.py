@@ -26,6 +26,7 @@ def full() -> ConfigDict:
     config.agent.update(learning_rate=1e-3, hidden=(128, 128), random_steps=1_000)
     config.replay.capacity = 100_000
     config.plasticity.every = 200
+    config.plasticity.reset_every = 5_000
 
     env = config.env = ConfigDict()
     env.kind = "gymnax"
@@ -54,7 +55,7 @@ def smoke() -> dict:
         checkpoint_every=200,
         agent=dict(hidden=(32, 32), random_steps=100),
         replay=dict(capacity=1_000),
-        plasticity=dict(every=20),
+        plasticity=dict(every=20, reset_every=40),
         eval=dict(every=200, episodes=1),
         video=dict(every=400, size=64),
     )

@@ -60,6 +60,6 @@ def smoke() -> dict:
         env=dict(name="Hopper-v5"),
         agent=dict(hidden=(32, 32), random_steps=100),
         replay=dict(capacity=1_000),
-        plasticity=dict(every=20),
+        plasticity=dict(every=20, reset_every=40),
         eval=dict(every=200, episodes=1),
     )

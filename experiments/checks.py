@@ -46,8 +46,9 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
     if config.replay.reward_scale <= 0:
         raise ValueError(f"replay.reward_scale must be positive, got {config.replay.reward_scale}")
-    counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity", "plasticity.every")
-    for key in (*counters, "review.every", "review.window"):
+    counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity")
+    periods = ("plasticity.every", "plasticity.reset_every", "review.every", "review.window")
+    for key in counters + periods:
         group, _, name = key.partition(".")
         if config[group].get(name, 0) >= 2**31:
             raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")

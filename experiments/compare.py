@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 
+from experiments.checks import validate
 from experiments.continual import make_tasks
 from experiments.methods import METHODS
 from experiments.presets import apply_preset
@@ -121,8 +123,11 @@ def _milliseconds(rows: list[dict], seeds: int) -> float:
     return float(np.median(times)) if times else np.nan
 
 
-def configs_of(config: ConfigDict, methods: Sequence[str]) -> dict[str, ConfigDict]:
+def configs_of(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any]) -> dict[str, ConfigDict]:
     """The config of each method's run, by its label.
+
+    Args:
+        given: the keys that the command line sets for all of them, dotted, with their values.
 
     Raises:
         ValueError: a method comes twice, or the sentence says which setting cannot be.
@@ -135,24 +140,25 @@ def configs_of(config: ConfigDict, methods: Sequence[str]) -> dict[str, ConfigDi
         if label in found:
             raise ValueError(f"--method={label} comes twice; once is enough")
         each = config.copy_and_resolve_references()
-        each.plasticity.method, *settings = label.split(",")
-        for setting in settings:
-            _set(each, label, *setting.partition("=")[::2])
+        method, *settings = label.split(",")
+        own = {"method": method} | dict(_setting(config, label, each) for each in settings)
+        each.plasticity.update(own)
+        if "preset" in own:
+            apply_preset(each, {**given, **{f"plasticity.{key}": value for key, value in own.items()}})
         each.exp_id = f"{config.exp_id}_{label.replace(',', '_')}"
         found[label] = each
     return found
 
 
-def _set(config: ConfigDict, label: str, key: str, text: str) -> None:
+def _setting(config: ConfigDict, label: str, setting: str) -> tuple[str, Any]:
+    key, _, text = setting.partition("=")
     old = config.plasticity.get(key)
     if key == "method" or not isinstance(old, int | float | str) or not text:
         raise ValueError(f"--method={label}: {key}={text} must be KEY=VALUE, with a key of config.plasticity")
     try:
-        config.plasticity[key] = type(old)(text)
+        return key, type(old)(text)
     except ValueError as error:
         raise ValueError(f"--method={label}: {key} must be a number like {old}, not {text!r}") from error
-    if key == "preset":
-        apply_preset(config, {"plasticity.method": config.plasticity.method})
 
 
 def interval(values: Values) -> tuple[float, float, float]:
@@ -204,12 +210,13 @@ def draw(results: dict[str, dict[str, Values]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def compare(config: ConfigDict, methods: Sequence[str]) -> int:
+def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any] = MappingProxyType({})) -> int:
     """Check all, train what is not trained yet, write table and figure; 0, or the exit status of a run that failed.
 
     A run that fails does not keep the others from training, nor from the table, of which it is left out.
     """
-    configs, columns = configs_of(config, methods), columns_of(config)
+    validate(config)
+    configs, columns = configs_of(config, methods, given), columns_of(config)
     for label, each in configs.items():
         try:
             check_folder(Folder(each), each.copy_and_resolve_references())
@@ -274,11 +281,10 @@ def main(argv: list[str]) -> int:
 
 
 def _of_command_line(config: ConfigDict) -> int:
-    for key in {"plasticity.method", "plasticity.preset"} & set(
-        config_flags.get_override_values(flags.FLAGS["config"])
-    ):
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    for key in {"plasticity.method", "plasticity.preset"} & set(given):
         raise ValueError(f"{key} is set for each method: --method=NAME, or --method=ne,preset=released")
-    return compare(config, _METHODS.value)
+    return compare(config, _METHODS.value, given)
 
 
 if __name__ == "__main__":

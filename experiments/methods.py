@@ -107,6 +107,8 @@ def make_evolution(context: Context) -> ne_jax.Evolution:
     for name in method_names(context.settings):
         method = METHODS[name]
         evolution = method.make(context)
+        if method.period:
+            _last_round(context.settings, context.total_updates, method.period)
         if method.period and context.settings[method.period] != shortest:
             evolution = ne_jax.spaced(evolution, context.settings[method.period])
         evolutions.append(evolution)
@@ -116,12 +118,12 @@ def make_evolution(context: Context) -> ne_jax.Evolution:
         raise ValueError(f"plasticity.method={context.settings.method}: {error}") from error
 
 
-def _last_round(settings: ConfigDict, total_updates: int) -> int:
+def _last_round(settings: ConfigDict, total_updates: int, period: str = "every") -> int:
     """A round can come no later than the last update, and the last round must reach the final density."""
-    last = (total_updates - 1) // settings.every * settings.every
+    last = (total_updates - 1) // settings[period] * settings[period]
     if last < 1:
         raise ValueError(
-            f"plasticity.every={settings.every} leaves no round in a run of {total_updates} updates; "
+            f"plasticity.{period}={settings[period]} leaves no round in a run of {total_updates} updates; "
             "lower it, or train for more frames"
         )
     return last
@@ -167,10 +169,11 @@ def _activity(context: Context) -> Activity:
 def _rewiring(context: Context, begin: int = 0) -> Any:
     settings = context.settings
     until = round(settings.rewire_until * context.total_updates)
-    if until <= begin:
+    first = max(1, -(-begin // settings.every)) * settings.every
+    if until <= first:
         raise ValueError(
-            f"plasticity.rewire_until={settings.rewire_until} ends rewiring at update {until}, and it begins at "
-            f"{begin}; raise it, or set --config.plasticity.after=fixed"
+            f"plasticity.rewire_until={settings.rewire_until} ends rewiring at update {until}, and its first round is "
+            f"at {first}; raise it, or lower plasticity.every"
         )
     return ne_jax.cosine_share(settings.rewire_fraction, until, begin)
 
@@ -195,12 +198,10 @@ def _static(context: Context) -> ne_jax.Evolution:
 
 
 def _rigl(context: Context) -> ne_jax.Evolution:
-    _last_round(context.settings, context.total_updates)
     return ne_jax.rigl(_rewiring(context), birth=context.settings.birth, revive=context.settings.revive)
 
 
 def _set(context: Context) -> ne_jax.Evolution:
-    _last_round(context.settings, context.total_updates)
     share = ne_jax.constant_share(context.settings.rewire_fraction)
     return ne_jax.set_(share, birth="lecun", revive=context.settings.revive)
 
@@ -229,7 +230,13 @@ def _shrink_and_perturb(context: Context) -> ne_jax.Evolution:
 
 
 def _plasticity_injection(context: Context) -> ne_jax.Evolution:
-    return ne_jax.plasticity_injection(round(context.settings.inject_at * context.total_updates))
+    at = round(context.settings.inject_at * context.total_updates)
+    if at >= context.total_updates:
+        raise ValueError(
+            f"plasticity.inject_at={context.settings.inject_at} injects after the last of {context.total_updates} "
+            "updates; lower it"
+        )
+    return ne_jax.plasticity_injection(at)
 
 
 def _regenerative_l2(context: Context) -> ne_jax.Evolution:

@@ -1,4 +1,4 @@
-"""From `config.plasticity` to the optimisers of an agent's networks. Nothing else knows which method is at work."""
+"""From `config.plasticity` to the optimisers of an agent's networks. Agents do not know which method is at work."""
 
 from __future__ import annotations
 
@@ -73,7 +73,6 @@ def _validate(settings: ConfigDict) -> None:
     for key in ("every", "reset_every", "grad_accumulation"):
         if settings[key] < 1:
             raise ValueError(f"plasticity.{key} must be a positive number of updates, got {settings[key]}")
-    round_period(settings)
     choices = {
         "distribution": tuple(DISTRIBUTIONS),
         "schedule": tuple(SCHEDULES),
@@ -101,9 +100,11 @@ def _validate(settings: ConfigDict) -> None:
             raise ValueError(f"plasticity.{key} must not be negative, got {settings[key]}")
     if settings.l2_init <= 0:
         raise ValueError(f"plasticity.l2_init must be positive, got {settings.l2_init}")
-    if settings.grad_accumulation > settings.every:
+    period = round_period(settings) or settings.every
+    if settings.grad_accumulation > period:
+        key = "every" if period == settings.every else "reset_every"
         raise ValueError(
-            f"plasticity.grad_accumulation={settings.grad_accumulation} exceeds plasticity.every={settings.every}, "
+            f"plasticity.grad_accumulation={settings.grad_accumulation} exceeds plasticity.{key}={period}, "
             "the updates from one round to the next; lower it"
         )
     growing = {"ne", "random_grow"} & set(method_names(settings))

@@ -122,6 +122,14 @@ BAD = [
     (dict(reset_every=0), "plasticity.reset_every must be a positive number of updates, got 0"),
     (dict(growth_rate=0.01), "plasticity.growth_rate grows by the same number each round"),
     (dict(growth_rate=0.01, schedule="linear"), "plasticity.growth_rate=0.01 takes 668 updates"),
+    (dict(method="reset", reset_every=60), "plasticity.reset_every=60 leaves no round in a run of"),
+    (dict(method="redo", every=200), "plasticity.every=200 leaves no round in a run of"),
+    (
+        dict(method="rigl", rewire_until=0.05),
+        "plasticity.rewire_until=0.05 ends rewiring at update 2, and its first round",
+    ),
+    (dict(method="plasticity_injection", inject_at=1.0), "plasticity.inject_at=1.0 injects after the last of"),
+    (dict(method="reset", every=100, grad_accumulation=9), "grad_accumulation=9 exceeds plasticity.reset_every=8"),
     (dict(method="redo", every=5), "plasticity.every=5 must be a multiple of agent.policy_delay=2"),
 ]
 

@@ -86,11 +86,11 @@ def test_sequences_have_a_column_for_each_task():
 
 def test_each_method_has_its_config():
     config = gymnax_states.get_config()
-    configs = configs_of(config, ["none", "ne,revive=bias,omega=0.3,every=50", "ne,preset=released,every=40"])
+    configs = configs_of(config, ["none", "ne,revive=bias,omega=0.3,every=50", "ne,preset=released,tau=0.5"], {})
     ours, released = list(configs.values())[1:]
     assert (ours.plasticity.method, ours.plasticity.revive, ours.plasticity.omega) == ("ne", "bias", 0.3)
     assert ours.plasticity.every == 50 and ours.exp_id == "td3_ne_ne_revive=bias_omega=0.3_every=50"
-    assert (released.plasticity.prune, released.plasticity.every) == ("magnitude", 40)
+    assert (released.plasticity.prune, released.plasticity.every, released.plasticity.tau) == ("magnitude", 100, 0.5)
     assert configs["none"].plasticity.every == config.plasticity.every == 200
 
 
@@ -105,6 +105,8 @@ def test_each_method_has_its_config():
         (["ne,every=1e3"], "every must be a number like 20, not '1e3'"),
         (["ne,omega=x"], "omega must be a number like 0.4, not 'x'"),
         (["redo,preset=released"], "preset=released stands for plasticity.method=ne"),
+        (["ne,omega=0.2,preset=released"], "stands for plasticity.omega=0.4, and the command line says 0.2"),
+        (["ne,preset=released,omega=0.2"], "stands for plasticity.omega=0.4, and the command line says 0.2"),
         (["nee"], "--method=nee: plasticity.method must be one of none, ne"),
         (["ne,omega=2"], "--method=ne,omega=2: plasticity.omega must lie in"),
     ],
@@ -121,7 +123,21 @@ def test_a_method_of_one_network_would_hold_for_all():
     config = gymnax_states.get_config("smoke")
     config.plasticity.actor.method = "static"
     with pytest.raises(ValueError, match=r"plasticity\.actor\.method holds for every line"):
-        configs_of(config, ["none"])
+        configs_of(config, ["none"], {})
+
+
+def test_a_preset_does_not_win_over_the_command_line():
+    config = gymnax_states.get_config("smoke")
+    configs_of(config, ["ne,preset=paper"], {"review.every": 50})
+    with pytest.raises(ValueError, match=r"preset=paper stands for review\.mode=slope, and the command line says gate"):
+        configs_of(config, ["ne,preset=paper"], {"review.mode": "gate"})
+
+
+def test_settings_of_the_run_are_checked_first():
+    config = gymnax_states.get_config("smoke")
+    config.env.num_envs = 0
+    with pytest.raises(ValueError, match=r"^env\.num_envs must be positive, got 0"):
+        compare(config, ["none"])
 
 
 def test_a_run_that_fails_is_not_in_the_table(tmp_path, monkeypatch, capsys):
