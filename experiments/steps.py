@@ -252,9 +252,10 @@ def make_steps(
         return {name: model.params for name, model in models(agent.init(key_at(key, NEVER, ACT))).items()}
 
     def look(learner: Learner, memory: Memory, key: Key[Array, ""], origin: Any, step: Step) -> Metrics:
-        state, sample_key = learner.agent, key_at(key, step.env, LOOK)
+        state = learner.agent
+        sample_key, gradient_key = jax.random.split(key_at(key, step.env, LOOK))
         batch = replay.sample(memory.ring, sample_key, batch_size, **({"horizon": horizon(step)} if horizon else {}))
-        gradients = agent.gradients(state, batch, jax.random.fold_in(sample_key, 1), step)
+        gradients = agent.gradients(state, batch, gradient_key, step)
         return measure(state, agent.activations(state, batch), gradients, origin)
 
     def greedy(state: AgentState, stack: Stack) -> Float[Array, " actions"]:

@@ -99,8 +99,8 @@ def chain(*evolutions: Evolution) -> Evolution:
         for i, each in enumerate(evolutions):
             if each.evolve is None:
                 continue
-            # The first method draws what it would draw alone.
-            changed = each.evolve(key if i == 0 else jax.random.fold_in(key, i), step, network)
+            # The first method draws what it would draw alone. It may split the key, and splits are small numbers.
+            changed = each.evolve(key if i == 0 else jax.random.fold_in(key, 2**31 - i), step, network)
             network = network._replace(params=network.params | changed.params, masks=network.masks | changed.masks)
             params, masks = params | changed.params, masks | changed.masks
             fresh |= {path: flags | fresh.get(path, False) for path, flags in changed.fresh.items()}
