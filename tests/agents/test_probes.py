@@ -168,7 +168,9 @@ close = functools.partial(np.testing.assert_allclose, rtol=0)
 ANY = (-0.5, 0.0, 0.5)  # actions to look at
 agents = pytest.mark.parametrize(("name", "pixels"), [("drq", True), ("td3", False)], ids=["drq", "td3"])
 all_agents = pytest.mark.parametrize(
-    ("name", "pixels"), [("drq", True), ("td3", False), ("td3", True)], ids=["drq", "td3", "td3-pixels"]
+    ("name", "pixels"),
+    [("drq", True), ("td3", False), pytest.param("td3", True, marks=pytest.mark.slow)],
+    ids=["drq", "td3", "td3-pixels"],
 )
 
 

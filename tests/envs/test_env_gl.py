@@ -149,7 +149,9 @@ def test_pixels_without_opengl_say_what_to_do(way):
     assert f"MUJOCO_GL={'disable' if way == 'disabled' else 'egl'}" in out
 
 
-@pytest.mark.parametrize("way", NO_GL)
+@pytest.mark.parametrize(
+    "way", ["no libEGL", *(pytest.param(way, marks=pytest.mark.slow) for way in NO_GL if way != "no libEGL")]
+)
 def test_the_ray_caster_needs_no_opengl(way):
     out = child(NO_GL[way] + DRAWN)
     assert out.split() == ["(40,", "40,", "3)", "uint8", "True"]

@@ -47,12 +47,10 @@ def test_device_and_host_loop_are_one(num_envs, how, every, each):
         assert told["env"] == num_envs * each * sum(range(6, last_update + 1, every))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [
-        ("td3", dict(num_envs=3, each=2)),
-        pytest.param("drq", dict(how="map", every=2, store="frame"), marks=pytest.mark.slow),
-    ],
+    [("td3", dict(num_envs=3, each=2)), ("drq", dict(how="map", every=2, store="frame"))],
 )
 def test_device_and_host_loop_train_one_agent(kind, settings):
     built = build(kind, **settings)

@@ -155,6 +155,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(kind, tmp_path):
     tiny.equal(resumed.memory, end.memory)
 
 
+@pytest.mark.slow
 def test_the_replay_is_never_copied():
     temporary = []
     for capacity in (2_000, 50_021):

@@ -122,11 +122,8 @@ OTHERS = {
 }
 
 
-SLOW = (gymnax_pixels, mujoco_states, mjx_pixels)
-MODULES = [pytest.param(m, marks=pytest.mark.slow) if m in SLOW else m for m in OTHERS]
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.removeprefix("configs."))
+@pytest.mark.slow
+@pytest.mark.parametrize("module", OTHERS, ids=lambda module: module.__name__.removeprefix("configs."))
 def test_another_config_leaves_the_same_files_and_resumes(module, tmp_path, capsys):
     name, own, frames, steps = OTHERS[module]
     config = smoke(tmp_path, module)

@@ -138,7 +138,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(trained, until, paused, tmp_pa
     tiny.equal(pool.snapshot(), end_pool.snapshot())
 
 
-@pytest.mark.parametrize("on_device", KINDS)
+@pytest.mark.parametrize("on_device", [pytest.param(True, marks=pytest.mark.slow), False], ids=["device", "host"])
 def test_pixels_of_all_tasks_are_frames(on_device):
     built = build(on_device, pixels=True)
     run, _ = built.train()

@@ -53,7 +53,8 @@ def updated_by_hand(built, run, i, span, half):
     return state, measured
 
 
-@pytest.mark.parametrize(("kind", "until"), [("td3", 19), pytest.param("drq", 20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "until"), [("td3", 19), ("drq", 20)])
 def test_one_seed_reviews_its_early_data_while_the_other_does_not(kind, until):
     built, run = trained(kind, GATE, until)
     share = np.asarray(run.learner.metrics.total["review/share"] / run.learner.metrics.count)
