@@ -1,8 +1,8 @@
 """A whole experiment as one function, `jit(vmap(make_train(config)))` over seeds: REINFORCE with a policy that grows.
 
 The optimiser counts its updates itself, in its state. Once that state is vmapped, every seed has a counter of its own,
-and a `lax.cond` on it would become a select: a round computed for every seed in every update. `ne_jax.plastic` keeps it a
-branch, which is taken when a round is due.
+and a `lax.cond` on it would become a select: every update would compute a round. `ne_jax.plastic` keeps it a branch,
+which is taken when a round is due.
 
 python -m examples.vmapped_make_train
 """

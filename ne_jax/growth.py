@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     """What is removed from a layer, and how many weights are born in it.
 
     Of the removed, `recycled` begin anew even if they are chosen again at once. The others stay as they are then, as in
-    RigL's and SET's published code: a full layer, which has no other place, does not change.
+    RigL's published code, which has SET too: a full layer, having no other place, does not change.
     """
 
     pruned: Bool[Array, "*fan units"] | None
