@@ -117,6 +117,7 @@ def test_update_from_states_equals_the_paper(delay):
     check_against_the_paper(updater(SILENT._replace(policy_delay=delay), None), begun(), STATES, delay, 6)
 
 
+@pytest.mark.slow
 def test_update_from_pixels_equals_the_paper():
     check_against_the_paper(updater(SILENT, STILL), begun(vision=VISION), OBS, 2, 3)
 

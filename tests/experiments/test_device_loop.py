@@ -31,7 +31,13 @@ def same_run(one, other, exact=True):
 
 
 @pytest.mark.parametrize(
-    ("num_envs", "how", "every", "each"), [(1, "vmap", 1, 1), (3, "map", 1, 2), (3, "vmap", 2, 1), (1, "map", 2, 2)]
+    ("num_envs", "how", "every", "each"),
+    [
+        (1, "vmap", 1, 1),
+        (3, "map", 1, 2),
+        pytest.param(3, "vmap", 2, 1, marks=pytest.mark.slow),
+        pytest.param(1, "map", 2, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_device_and_host_loop_are_one(num_envs, how, every, each):
     built = build("reader", num_envs=num_envs, how=how, every=every, each=each)
@@ -62,6 +68,7 @@ def test_device_and_host_loop_train_one_agent(kind, settings):
     assert (np.asarray(density) > np.asarray(before) + 0.2).all()
 
 
+@pytest.mark.slow
 def test_chunks_of_any_length_are_one_run():
     built = build("td3", num_envs=3, each=2)
     one, pool = train(built, ends=())
@@ -182,6 +189,7 @@ def test_returns_are_counted_by_episode():
         np.testing.assert_allclose(memory.returns.total, total, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
     built = build("td3", num_envs=3, each=2)
     uninterrupted, end_pool = train(built)

@@ -45,6 +45,7 @@ def by_age(ring, i, lanes=3):
     return ring, [[s for s in range(len(age) - 1) if age[s + 1] == age[s] + 1] for age in ages]
 
 
+@pytest.mark.slow
 def test_means_are_those_of_the_policy_that_acted():
     """Until the first update nothing moves, not even where actions were drawn at random; then the distance grows."""
     built = device()

@@ -97,6 +97,7 @@ def test_measuring_alone_changes_no_bit_of_a_run(kind):
     assert (fau > 0.05).all() and (fau < 0.95).all() and fau[0] != fau[1]
 
 
+@pytest.mark.slow
 def test_slope_reviews_once_its_window_is_full():
     """On the host and on the device; samples come every second update, and the third of them fills the window."""
     built, run = trained("drq", SLOPE, 5 + 5)  # updates 0, 2 and 4
