@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -210,7 +209,7 @@ def draw(results: dict[str, dict[str, Values]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any] = MappingProxyType({})) -> int:
+def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any]) -> int:
     """Check all, train what is not trained yet, write table and figure; 0, or the exit status of a run that failed.
 
     A run that fails does not keep the others from training, nor from the table, of which it is left out.

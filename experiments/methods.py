@@ -109,8 +109,8 @@ def make_evolution(context: Context) -> ne_jax.Evolution:
         evolution = method.make(context)
         if method.period:
             _last_round(context.settings, context.total_updates, method.period)
-        if method.period and context.settings[method.period] != shortest:
-            evolution = ne_jax.spaced(evolution, context.settings[method.period])
+            if context.settings[method.period] != shortest:
+                evolution = ne_jax.spaced(evolution, context.settings[method.period])
         evolutions.append(evolution)
     try:
         return ne_jax.chain(*evolutions) if len(evolutions) > 1 else evolutions[0]

@@ -16,26 +16,14 @@ FLAGS = (
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
-MAPS, AFTER_A_MODULE, AFTER_A_TEST = Path("/proc/self/maps"), 30_000, 45_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_programs():
-    """Linux gives a process 65,530 pieces of memory, a compiled program takes about ten, and XLA crashes beyond."""
-    yield
-    forget_programs(AFTER_A_MODULE)
+MAPS, MOST_MAPS = Path("/proc/self/maps"), 45_000
 
 
 @pytest.fixture(autouse=True)
-def few_programs_in_a_module():
-    """A module can have too many, too; in its midst what its tests share is compiled again, so the limit is higher."""
+def few_programs():
+    """Linux gives a process 65,530 pieces of memory, a compiled program takes about ten, and XLA crashes beyond."""
     yield
-    forget_programs(AFTER_A_TEST)
-
-
-def forget_programs(most):
-    """Drop all compiled programs if the process has more than so many pieces of memory."""
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > most:
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
         import jax
 
         jax.clear_caches()

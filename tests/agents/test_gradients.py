@@ -23,7 +23,11 @@ KINDS = {
 
 
 @pytest.mark.parametrize(
-    "kind", ["td3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("drq", "td3 from pixels"))]
+    "kind",
+    [
+        kind if kind == "td3" else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in ("td3", "drq", "td3 from pixels")
+    ],
 )
 def test_gradients_are_what_an_update_descends(kind):
     """Without noise, a step of gradient descent at rate 1 is the gradient; the actor climbs a critic that stands."""

@@ -150,7 +150,7 @@ def test_pixels_without_opengl_say_what_to_do(way):
 
 
 @pytest.mark.parametrize(
-    "way", ["no libEGL", *(pytest.param(way, marks=pytest.mark.slow) for way in NO_GL if way != "no libEGL")]
+    "way", [way if way == "no libEGL" else pytest.param(way, marks=pytest.mark.slow) for way in NO_GL]
 )
 def test_the_ray_caster_needs_no_opengl(way):
     out = child(NO_GL[way] + DRAWN)

@@ -115,7 +115,7 @@ def test_a_bad_method_is_named_before_anything_trains(methods, sentence, tmp_pat
     config = gymnax_states.get_config("smoke")
     config.results_dir = str(tmp_path)
     with pytest.raises(ValueError) as error:
-        compare(config, ["none", *methods])
+        compare(config, ["none", *methods], {})
     assert sentence in str(error.value) and not list(tmp_path.iterdir())
 
 
@@ -137,7 +137,7 @@ def test_settings_of_the_run_are_checked_first():
     config = gymnax_states.get_config("smoke")
     config.env.num_envs = 0
     with pytest.raises(ValueError, match=r"^env\.num_envs must be positive, got 0"):
-        compare(config, ["none"])
+        compare(config, ["none"], {})
 
 
 def test_a_run_that_fails_is_not_in_the_table(tmp_path, monkeypatch, capsys):
@@ -158,9 +158,9 @@ def test_a_run_that_fails_is_not_in_the_table(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(experiments.compare, "run", run)
     monkeypatch.setattr(experiments.compare, "setup", lambda config: ExitStack())  # takes a second each
-    assert compare(config, ["ne"]) == 2 and not list(tmp_path.glob("*/table.md"))
+    assert compare(config, ["ne"], {}) == 2 and not list(tmp_path.glob("*/table.md"))
     assert capsys.readouterr().err == "not trained to the end, so not in the table: ne\n"
-    assert compare(config, ["ne", "none"]) == 2
+    assert compare(config, ["ne", "none"], {}) == 2
     (path,) = tmp_path.glob("*/table.md")
     assert [line[:8] for line in path.read_text().splitlines() if line.startswith("| `")] == ["| `none`"]
 
@@ -170,12 +170,12 @@ def test_two_methods_train_once_and_make_a_table(tmp_path, capsys):
     config = continual.get_config("smoke")
     config.results_dir, config.metrics_every = str(tmp_path), 70
     methods = ["none", "ne,revive=bias"]
-    assert compare(config, methods) == 0
+    assert compare(config, methods, {}) == 0
     root = tmp_path / "td3_continual_smoke_Pendulum-v1_methods"
     text = (root / "table.md").read_text()
     assert [line.split("|")[1].strip() for line in text.splitlines()[2:4]] == ["`none`", "`ne,revive=bias`"]
     assert "| method | final return | mean return | forgetting |" in text and "seeds 0, 1; device cpu" in text
     assert (root / "methods.png").stat().st_size > 10_000 and "no number" not in text.splitlines()[2]
     capsys.readouterr()
-    assert compare(config, methods) == 0
+    assert compare(config, methods, {}) == 0
     assert "compiled in" not in capsys.readouterr().out and (root / "table.md").read_text() == text

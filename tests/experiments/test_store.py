@@ -28,9 +28,8 @@ def test_a_million_transitions_fit_into_600_megabytes(name):
     assert make(capacity=1_000).nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(make(capacity=1_000).init()))
 
 
-@pytest.mark.parametrize(
-    "nstep", [1, pytest.param(3, marks=pytest.mark.slow)]
-)  # with one step the stacks overlap, and the window is drawn once
+# With one step the stacks overlap, and the window is drawn once.
+@pytest.mark.parametrize("nstep", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_scenes_and_frames_give_the_same_batches(nstep):
     env = make_dmc("reacher_easy", pixels=True, image_size=24, action_repeat=4)
     spec, observe = env.spec, jax.jit(env.spec.observe)
