@@ -1,0 +1,1 @@
+"""Algorithms as pure functions of one seed, and what they share. May import: ne_jax."""

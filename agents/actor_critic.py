@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Key
 
 import ne_jax
 from agents.augment import random_shift
-from agents.learn import MakeOptimiser, Model, begin, descend
 from agents.networks import Actor, Critic, Encoder, Init, encoded_size
-from agents.types import Metrics, Obs, Params, Step, Transition
+from agents.types import Clock, Metrics, Obs, Params, Transition
+from agents.updates import MakeOptimiser, TrainState, apply_gradients, create_train_state
 
 Features = Float[Array, "batch features"]
 Action = Float[Array, "batch actions"]
@@ -49,11 +49,11 @@ class ActorCritic(NamedTuple):
 
     init: Callable[[Key[Array, ""]], dict[str, Any]]
     look: Callable[[Key[Array, ""], Obs], Obs]
-    encode: Callable[[Model | None, Obs], Features]
+    encode: Callable[[TrainState | None, Obs], Features]
     policy: Callable[[Params, Features], Action]
     values: Callable[[Params, Features, Action], Float[Array, "2 batch"]]
     learn_critic: Callable[..., tuple[dict[str, Any], Features, Metrics]]
-    learn_actor: Callable[..., tuple[Model, Float[Array, ""]]]
+    learn_actor: Callable[..., tuple[TrainState, Float[Array, ""]]]
     activations: Callable[[Any, Transition], dict[str, Array]]
     gradients: Callable[..., dict[str, Params]]
 
@@ -103,9 +103,9 @@ def make_actor_critic(
     def new_models(key: Key[Array, ""]) -> dict[str, Any]:
         keys = iter(jax.random.split(key, 6))
 
-        def new(name: str) -> Model:
+        def new(name: str) -> TrainState:
             params = initialise(name, next(keys))
-            return begin(optimisers[name], next(keys), params)
+            return create_train_state(optimisers[name], next(keys), params)
 
         encoder_model = new("encoder") if vision else None
         return {"encoder": encoder_model, "critic": new("critic"), "actor": new("actor")}
@@ -113,7 +113,7 @@ def make_actor_critic(
     def look(key: Key[Array, ""], obs: Obs) -> Obs:
         return random_shift(key, obs, vision.shift_pad) if vision else obs
 
-    def encode(encoder: Model | None, obs: Obs) -> Features:
+    def encode(encoder: TrainState | None, obs: Obs) -> Features:
         return apply("encoder", encoder.params, obs) if encoder is not None else obs
 
     def policy(params: Params, features: Features) -> Action:
@@ -131,8 +131,10 @@ def make_actor_critic(
     def actor_loss(params: Params, critic_params: Params, features: Features, act: Callable, value: Callable):
         return -value(values(critic_params, features, act(policy(params, features)))).mean()
 
-    def learn(name: str, model: Model, gradients: Params, inputs: tuple, key: Key[Array, ""], step: Step) -> Model:
-        return descend(optimisers[name], model, gradients, batch=inputs, key=key, step=step)
+    def learn(
+        name: str, model: TrainState, gradients: Params, inputs: tuple, key: Key[Array, ""], step: Clock
+    ) -> TrainState:
+        return apply_gradients(optimisers[name], model, gradients, batch=inputs, key=key, step=step)
 
     def critic_gradients(state, obs, action, target):
         params = {"critic": state.critic.params} | ({"encoder": state.encoder.params} if vision else {})

@@ -10,8 +10,16 @@ from flax import struct
 from jaxtyping import Array, Float, Key, UInt8
 
 from agents.actor_critic import Vision, check_rate, check_settings, make_actor_critic
-from agents.learn import MakeOptimiser, Model, explore, follow, linear_schedule, truncated_normal, twin_target
-from agents.types import Agent, Metrics, Params, Step, Transition
+from agents.types import Agent, Clock, Metrics, Params, Transition
+from agents.updates import (
+    MakeOptimiser,
+    TrainState,
+    clipped_double_q_target,
+    exploration_action,
+    linear_schedule,
+    polyak_update,
+    truncated_normal,
+)
 
 
 class DrQConfig(NamedTuple):
@@ -37,9 +45,9 @@ class DrQConfig(NamedTuple):
 class DrQState:
     """Everything that DrQ learns. The encoder has no target network."""
 
-    encoder: Model
-    critic: Model
-    actor: Model
+    encoder: TrainState
+    critic: TrainState
+    actor: TrainState
     target_critic: Params
 
 
@@ -70,27 +78,27 @@ def make_drq(
         models = net.init(key)
         return DrQState(**models, target_critic=models["critic"].params)
 
-    def noise(step: Step) -> Float[Array, ""]:
+    def noise(step: Clock) -> Float[Array, ""]:
         return linear_schedule(config.std_initial, config.std_final, config.std_steps, step.env)
 
-    def act(state: DrQState, obs: UInt8[Array, "h w c"], key: Key[Array, ""], step: Step | None) -> Array:
+    def act(state: DrQState, obs: UInt8[Array, "h w c"], key: Key[Array, ""], step: Clock | None) -> Array:
         mean = net.policy(state.actor.params, net.encode(state.encoder, obs[None]))[0]
         if step is None:
             return mean
-        return explore(key, mean, noise(step), step.env < config.random_steps)
+        return exploration_action(key, mean, noise(step), step.env < config.random_steps)
 
-    def target_of(state: DrQState, batch: Transition, shift: Key[Array, ""], key: Key[Array, ""], step: Step) -> Array:
+    def target_of(state: DrQState, batch: Transition, shift: Key[Array, ""], key: Key[Array, ""], step: Clock) -> Array:
         next_features = net.encode(state.encoder, net.look(shift, batch.next_obs))
         next_mean = net.policy(state.actor.params, next_features)
         next_action = truncated_normal(key, next_mean, noise(step), config.std_clip)
         next_values = net.values(state.target_critic, next_features, next_action)
-        return twin_target(batch.reward, batch.discount, next_values)
+        return clipped_double_q_target(batch.reward, batch.discount, next_values)
 
-    def noisy(key: Key[Array, ""], step: Step) -> Callable[[Array], Array]:
+    def noisy(key: Key[Array, ""], step: Clock) -> Callable[[Array], Array]:
         """The actions that the actor's loss is of."""
         return lambda mean: truncated_normal(key, mean, noise(step), config.std_clip)
 
-    def update(state: DrQState, batch: Transition, key: Key[Array, ""], step: Step) -> tuple[DrQState, Metrics]:
+    def update(state: DrQState, batch: Transition, key: Key[Array, ""], step: Clock) -> tuple[DrQState, Metrics]:
         shift, next_shift, next_noise, actor_noise, encoder_key, critic_key, actor_key = jax.random.split(key, 7)
         target = target_of(state, batch, next_shift, next_noise, step)
         obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
@@ -101,23 +109,23 @@ def make_drq(
             models["critic"].params,
             features,
             noisy(actor_noise, step),
-            smaller,
+            min_q,
             actor_key,
             step,
         )
-        target_critic = follow(state.target_critic, models["critic"], config.tau)
+        target_critic = polyak_update(state.target_critic, models["critic"], config.tau)
         metrics |= {"actor_loss": actor_loss, "batch_reward": batch.reward.mean(), "noise": noise(step)}
         return DrQState(**models, target_critic=target_critic), metrics
 
-    def gradients(state: DrQState, batch: Transition, key: Key[Array, ""], step: Step) -> dict[str, Params]:
+    def gradients(state: DrQState, batch: Transition, key: Key[Array, ""], step: Clock) -> dict[str, Params]:
         shift, next_shift, next_noise, actor_noise = jax.random.split(key, 4)
         target = target_of(state, batch, next_shift, next_noise, step)
         obs = net.look(shift, batch.obs)
-        return net.gradients(state, obs, batch.action, target, noisy(actor_noise, step), smaller)
+        return net.gradients(state, obs, batch.action, target, noisy(actor_noise, step), min_q)
 
     return Agent(init, act, update, net.activations, gradients)
 
 
-def smaller(values: Float[Array, "2 batch"]) -> Float[Array, " batch"]:
+def min_q(values: Float[Array, "2 batch"]) -> Float[Array, " batch"]:
     """What the actor climbs: the smaller of the two critics' values."""
     return values.min(axis=0)

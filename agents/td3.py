@@ -11,8 +11,15 @@ from flax import struct
 from jaxtyping import Array, Float, Key
 
 from agents.actor_critic import Vision, check_rate, check_settings, make_actor_critic
-from agents.learn import MakeOptimiser, Model, confine, explore, follow, twin_target
-from agents.types import Agent, Metrics, Obs, Params, Step, Transition
+from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
+from agents.updates import (
+    MakeOptimiser,
+    TrainState,
+    clipped_double_q_target,
+    exploration_action,
+    mask_target,
+    polyak_update,
+)
 
 
 class TD3Config(NamedTuple):
@@ -43,9 +50,9 @@ class TD3Config(NamedTuple):
 class TD3State:
     """Everything that TD3 learns. The encoder has no target network; `average` is None where no average is kept."""
 
-    encoder: Model | None
-    critic: Model
-    actor: Model
+    encoder: TrainState | None
+    critic: TrainState
+    actor: TrainState
     target_critic: Params
     target_actor: Params
     average: dict[str, Params] | None
@@ -86,11 +93,11 @@ def make_td3(
         average = {name: model.params for name, model in seen(models).items()} if config.ema else None
         return TD3State(**models, target_critic=critic, target_actor=actor, average=average, actor_loss=jnp.zeros(()))
 
-    def seen(models: dict[str, Any]) -> dict[str, Model]:
+    def seen(models: dict[str, Any]) -> dict[str, TrainState]:
         """The models that acting needs."""
         return {name: model for name, model in models.items() if name != "critic" and model is not None}
 
-    def act(state: TD3State, obs: Obs, key: Key[Array, ""], step: Step | None) -> Float[Array, " actions"]:
+    def act(state: TD3State, obs: Obs, key: Key[Array, ""], step: Clock | None) -> Float[Array, " actions"]:
         encoder, actor = state.encoder, state.actor.params
         if step is None and state.average is not None:
             actor = state.average["actor"]
@@ -98,7 +105,7 @@ def make_td3(
         mean = net.policy(actor, net.encode(encoder, obs[None]))[0]
         if step is None:
             return mean
-        return explore(key, mean, config.exploration_std, step.env < config.random_steps)
+        return exploration_action(key, mean, config.exploration_std, step.env < config.random_steps)
 
     def smoothed(key: Key[Array, ""], mean: Float[Array, "batch actions"]) -> Float[Array, "batch actions"]:
         noise = config.smoothing_std * jax.random.normal(key, mean.shape)
@@ -108,38 +115,38 @@ def make_td3(
         next_features = net.encode(state.encoder, net.look(shift, batch.next_obs))
         next_action = smoothed(noise, net.policy(state.target_actor, next_features))
         next_values = net.values(state.target_critic, next_features, next_action)
-        return twin_target(batch.reward, batch.discount, next_values)
+        return clipped_double_q_target(batch.reward, batch.discount, next_values)
 
-    def improve(state: TD3State, features: Array, key: Key[Array, ""], step: Step) -> TD3State:
+    def improve(state: TD3State, features: Array, key: Key[Array, ""], step: Clock) -> TD3State:
         """The delayed half: the actor climbs Q1, and the targets follow."""
         actor, loss = net.learn_actor(state.actor, state.critic.params, features, as_it_is, first, key, step)
         average = state.average
         if average is not None:
             models = seen({"encoder": state.encoder, "actor": actor})
-            average = {name: follow(average[name], model, 1 - config.ema) for name, model in models.items()}
+            average = {name: polyak_update(average[name], model, 1 - config.ema) for name, model in models.items()}
         return replace(
             state,
             actor=actor,
-            target_actor=follow(state.target_actor, actor, config.tau),
-            target_critic=follow(state.target_critic, state.critic, config.tau),
+            target_actor=polyak_update(state.target_actor, actor, config.tau),
+            target_critic=polyak_update(state.target_critic, state.critic, config.tau),
             average=average,
             actor_loss=loss,
         )
 
-    def update(state: TD3State, batch: Transition, key: Key[Array, ""], step: Step) -> tuple[TD3State, Metrics]:
+    def update(state: TD3State, batch: Transition, key: Key[Array, ""], step: Clock) -> tuple[TD3State, Metrics]:
         shift, next_shift, next_noise, encoder_key, critic_key, actor_key = jax.random.split(key, 6)
         target = target_of(state, batch, next_shift, next_noise)
         obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
         models, features, metrics = net.learn_critic(state, obs, batch.action, target, keys, step)
         # The target stays where it is, but what the critic's optimiser has just set to zero is zero there at once.
-        target_critic = confine(state.target_critic, models["critic"])
+        target_critic = mask_target(state.target_critic, models["critic"])
         state = replace(state, encoder=models["encoder"], critic=models["critic"], target_critic=target_critic)
         # Time is the same for all seeds, so this stays a branch when they are vmapped.
         due = jnp.asarray(step.update) % config.policy_delay == 0
         state = jax.lax.cond(due, improve, lambda state, *_: state, state, features, actor_key, step)
         return state, metrics | {"actor_loss": state.actor_loss, "batch_reward": batch.reward.mean()}
 
-    def gradients(state: TD3State, batch: Transition, key: Key[Array, ""], step: Step) -> dict[str, Params]:
+    def gradients(state: TD3State, batch: Transition, key: Key[Array, ""], step: Clock) -> dict[str, Params]:
         shift, next_shift, noise = jax.random.split(key, 3)
         target = target_of(state, batch, next_shift, noise)
         return net.gradients(state, net.look(shift, batch.obs), batch.action, target, as_it_is, first)

@@ -13,7 +13,7 @@ Metrics = dict[str, Float[Array, ""]]
 Obs = Array
 
 
-class Step(NamedTuple):
+class Clock(NamedTuple):
     """Time, the same for every seed: passed in and never stored per seed, so that branches on it stay branches."""
 
     env: Int[Array, ""] | int
@@ -44,7 +44,7 @@ class Agent(NamedTuple):
     """
 
     init: Callable[[Key[Array, ""]], AgentState]
-    act: Callable[[AgentState, Obs, Key[Array, ""], Step | None], Float[Array, " actions"]]
-    update: Callable[[AgentState, Transition, Key[Array, ""], Step], tuple[AgentState, Metrics]]
+    act: Callable[[AgentState, Obs, Key[Array, ""], Clock | None], Float[Array, " actions"]]
+    update: Callable[[AgentState, Transition, Key[Array, ""], Clock], tuple[AgentState, Metrics]]
     activations: Callable[[AgentState, Transition], dict[str, Array]]
-    gradients: Callable[[AgentState, Transition, Key[Array, ""], Step], dict[str, Params]]
+    gradients: Callable[[AgentState, Transition, Key[Array, ""], Clock], dict[str, Params]]

@@ -58,7 +58,7 @@ def base(exp_id: str) -> ConfigDict:
     # none (dense), ne, static, set, rigl, random_grow, magnitude_prune, redo, grama, reset, shrink_and_perturb,
     # plasticity_injection, regenerative_l2; docs/method.md says what each is. Some go together: ne+redo
     plasticity.method = "ne"
-    plasticity.preset = ""  # paper or released: sets the keys that experiments/presets.py lists, over the config file's
+    plasticity.preset = ""  # paper or released: sets keys over the config file's, see docs/method.md
     for name in ("actor", "critic"):  # unset: as for both
         own = plasticity[name] = ConfigDict()
         own.method = placeholder(str)

@@ -4,7 +4,7 @@ An environment emits *scenes*: small pytrees that say what the world looks like 
 where OpenGL drew it, the frame itself). `EnvSpec.observe` turns one scene into one network input and is a pure JAX
 function. Replay stores scenes; loops and agents never know what is in them.
 
-Importing this module does not import jax: the worker processes of `envs.pool` read it, and must start fast.
+Importing this module does not import jax: the worker processes of `envs.pools.host` read it, and must start fast.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class TimeStep(NamedTuple):
     truncated: Bool[Array | np.ndarray | np.generic, " *lanes"]
 
 
-class Arrival(NamedTuple):
+class AutoResetStep(NamedTuple):
     """One step of many environments that reset themselves: every leaf has a leading lane axis.
 
     `reset` is the first scene of the lane's next episode where `step` ended one; elsewhere it repeats `step.scene`

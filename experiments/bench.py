@@ -4,7 +4,7 @@ envs: agent steps per second of host environments, by backend, renderer and rend
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 plasticity: rounds of growth and what is measured of the networks beside updates, for TD3 of width 256.
-replay: one batch from the ring, against the bytes that it has to move.
+replay: one batch from the replay_state, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
 train_states, train_pixels: the whole training chunk on the device, by number of seeds and of environments per seed.
@@ -23,20 +23,20 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from agents.replay import Ring, make_replay, nbytes
-from agents.types import Step, Transition
+from agents.replay.ring import ReplayState, make_replay, nbytes
+from agents.types import Clock, Transition
 from configs import dmc_pixels, gymnax_pixels, gymnax_states
 from configs.common import td3
-from envs import device_env, host_env
-from envs.device import arrive
-from envs.gymnax_env import task_names
-from envs.pool import HostPool
+from envs.gymnax.env import task_names
+from envs.pools.device import auto_reset_step
+from envs.pools.host import HostPool
+from envs.registry import device_env, host_env
 from envs.types import EnvSpec
-from experiments.loop import Run
-from experiments.make_agent import make_agent
-from experiments.optimisers import make_optimisers
-from experiments.setup import setup
-from experiments.steps import over_seeds, stack_frames
+from experiments.build.agent import make_agent
+from experiments.build.experiment import setup
+from experiments.build.optimisers import make_optimisers
+from experiments.train.loop import Run
+from experiments.train.step import over_seeds, stack_frames
 
 Row = tuple[str, float, str]
 """What was measured, the number, its unit."""
@@ -111,7 +111,7 @@ def bench_update(variant: str, seeds: int = 2) -> Iterator[Row]:
             batch = _batch(seeds, config.batch_size, size)
             for how in ("map", "vmap"):
                 update = jax.jit(over_seeds(agent.update, how, shared=1))
-                step = Step(1, 1)
+                step = Clock(1, 1)
                 yield (
                     f"update {variant or 'full'} {method} {conv} {how}, {seeds} seeds",
                     _ms(update, state, batch, keys, step),
@@ -132,12 +132,12 @@ def bench_plasticity(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
     config.plasticity.every = every
     experiment = setup(config)
     agent, keys = experiment.agent, experiment.keys
-    learner, memory = experiment.steps.init(keys, experiment.pool.reset())
+    learner, rollout = experiment.steps.init(keys, experiment.pool.reset())
     obs, scalars = (jax.random.normal(jax.random.key(0), (seeds, 256, width)) for width in (3, 1))
     batch = Transition(obs, scalars, scalars[..., 0], scalars[..., 0], obs)
     update = jax.jit(over_seeds(agent.update, "vmap", shared=1))
-    critic, both, round_ = (_ms(update, learner.agent, batch, keys, Step(n, n), repeats=60) for n in (1, 2, every))
-    look = _ms(experiment.steps.look, learner, memory, keys, experiment.steps.initial(keys), experiment.schedule.at(0))
+    critic, both, round_ = (_ms(update, learner.agent, batch, keys, Clock(n, n), repeats=60) for n in (1, 2, every))
+    look = _ms(experiment.steps.look, learner, rollout, keys, experiment.steps.initial(keys), experiment.schedule.at(0))
     plain = (critic + both) / 2  # every second update is the actor's too
     yield f"update, {seeds} seeds", plain, "ms"
     yield "round of actor and critic on top", round_ - both, "ms"
@@ -150,21 +150,21 @@ def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
     """A batch of 84x84 frame stacks, and the bandwidth that its bytes mean."""
     scene = jax.ShapeDtypeStruct((84, 84, 3), jnp.uint8)
     replay = make_replay(scene, lambda s: s, 2, capacity=capacity, stack=3, nstep=3, discount=0.99)
-    ring = _filled(replay.init())
+    replay_state = _filled(replay.init())
     sample = jax.jit(replay.sample, static_argnums=2)
     key = jax.random.key(0)
-    milliseconds = _ms(sample, ring, key, batch)
-    moved = 2 * nbytes(jax.eval_shape(lambda: replay.sample(ring, key, batch)))  # read once, written once
+    milliseconds = _ms(sample, replay_state, key, batch)
+    moved = 2 * nbytes(jax.eval_shape(lambda: replay.sample(replay_state, key, batch)))  # read once, written once
     yield f"replay, batch {batch}", milliseconds, "ms"
     yield f"replay, batch {batch}", moved / milliseconds / 1e6, "GB/s"
 
 
-def _filled(ring: Ring) -> Ring:
-    """A ring in which every slot starts a transition, or nearly so."""
-    lanes, size = ring.age.shape
+def _filled(replay_state: ReplayState) -> ReplayState:
+    """A replay in which every slot starts a transition, or nearly so."""
+    lanes, size = replay_state.episode_step.shape
     numbers = jnp.broadcast_to(jnp.arange(size), (lanes, size))
     full = jnp.full(lanes, size)
-    return replace(ring, age=numbers % 501, start=numbers, slots=full, transitions=full - 10)
+    return replace(replay_state, episode_step=numbers % 501, start=numbers, slots=full, transitions=full - 10)
 
 
 def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
@@ -183,9 +183,9 @@ def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
         frame: Any = jax.eval_shape(spec.observe, spec.scene)
         for store, scene, observe in (("frame", frame, lambda frame: frame), ("scene", spec.scene, spec.observe)):
             replay = make_replay(scene, observe, spec.action_dim, capacity=capacity, stack=3, nstep=3, discount=0.99)
-            ring, sample = _filled(replay.init()), jax.jit(replay.sample, static_argnums=2)
+            replay_state, sample = _filled(replay.init()), jax.jit(replay.sample, static_argnums=2)
             yield f"{task} {size} {store}", replay.nbytes / capacity, "bytes"
-            yield f"{task} {size} {store}, batch {batch}", _ms(sample, ring, jax.random.key(0), batch), "ms"
+            yield f"{task} {size} {store}, batch {batch}", _ms(sample, replay_state, jax.random.key(0), batch), "ms"
 
 
 def bench_frames(envs: int = 64, steps: int = 160) -> Iterator[Row]:
@@ -200,8 +200,8 @@ def _frames_per_second(task: str, envs: int, steps: int) -> float:
     def one(state: Any, obs: Any, key: Any) -> Any:
         action_key, step_key = jax.random.split(key)
         action = jax.random.uniform(action_key, (env.spec.action_dim,), minval=-1, maxval=1)
-        state, arrival = arrive(env, state, action, step_key)
-        return state, stack_frames(3, obs, env.spec.observe(arrival.reset))
+        state, outcome = auto_reset_step(env, state, action, step_key)
+        return state, stack_frames(3, obs, env.spec.observe(outcome.reset))
 
     def many(state: Any, obs: Any, key: Any) -> Any:
         def body(step: Any, carry: Any) -> Any:
@@ -229,7 +229,7 @@ def _train_speed(config: Any, seconds: float) -> float:
     run = Run(0, *experiment.steps.init(experiment.keys, experiment.pool.reset()))
     begin, first, rate = 0.0, experiment.schedule.first_update + 8, 0.0
 
-    def pause(run: Run) -> Run:
+    def callback(run: Run) -> Run:
         nonlocal begin, rate
         if run.step == first:  # all is compiled, and it learns
             begin = time.perf_counter()
@@ -241,7 +241,7 @@ def _train_speed(config: Any, seconds: float) -> float:
         return run
 
     with suppress(StopIteration):
-        experiment.train(run, pause, lambda step: first if step < first else experiment.schedule.total)
+        experiment.train(run, callback, lambda step: first if step < first else experiment.schedule.total)
     return rate
 
 

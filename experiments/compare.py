@@ -20,15 +20,15 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 
-from experiments.checks import validate
-from experiments.continual import make_tasks
-from experiments.methods import METHODS
-from experiments.presets import apply_preset
-from experiments.results import Folder, check_folder
+from experiments.build.checks import validate
+from experiments.build.experiment import make_schedule, setup
+from experiments.build.presets import apply_preset
+from experiments.build.rules import METHODS
+from experiments.build.tasks import make_tasks
+from experiments.record.folder import Folder, check_folder
+from experiments.record.metrics import read_metrics
+from experiments.record.statistics import bootstrap_ci, iqm
 from experiments.run import CURABLE, command, parse, run
-from experiments.setup import make_schedule, setup
-from experiments.stats import bootstrap_ci, iqm
-from experiments.writers import read_metrics
 
 _METHODS = flags.DEFINE_multi_string("method", ["none", *METHODS], "One of them, `NAME` or `NAME,KEY=VALUE`.")
 LAST = 0.2
@@ -45,7 +45,7 @@ class Column(NamedTuple):
 
 
 def columns_of(config: ConfigDict) -> dict[str, Column]:
-    """The columns of a table, by name. Tasks of `env.sequence`, whose returns differ in scale, have one each."""
+    """The columns of a table, by name. TaskSequence of `env.sequence`, whose returns differ in scale, have one each."""
     tasks = make_tasks(config)
     late, total = (1 - LAST) * config.total_frames, config.total_frames
     returns = {"": "eval/return"}

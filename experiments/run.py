@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments.presets import apply_preset
+from experiments.build.presets import apply_preset
 
 if TYPE_CHECKING:
-    from experiments.checkpoint import Checkpoints
-    from experiments.loop import Run
-    from experiments.results import Folder
-    from experiments.setup import Experiment
-    from experiments.summary import CompileClock
+    from experiments.build.experiment import Experiment
+    from experiments.record.checkpoints import Checkpoints
+    from experiments.record.folder import Folder
+    from experiments.record.summary import CompileClock
+    from experiments.train.loop import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
 
@@ -55,12 +55,12 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
 def run(config: ConfigDict) -> int:
     """Check, build, resume if there is something to resume, train, and draw the curves."""
     # Imported here, so that a mistyped command is answered at once.
-    from experiments.checkpoint import Checkpoints
-    from experiments.report import draw_curves
-    from experiments.results import Folder, check_folder, open_folder
-    from experiments.setup import setup
-    from experiments.summary import CompileClock, print_summary
-    from experiments.topology import sparse_layers
+    from experiments.build.experiment import setup
+    from experiments.build.layers import sparse_layers
+    from experiments.record.checkpoints import Checkpoints
+    from experiments.record.curves import draw_curves
+    from experiments.record.folder import Folder, check_folder, open_folder
+    from experiments.record.summary import CompileClock, print_summary
 
     folder, experiment, clock = Folder(config), None, CompileClock()
     try:
@@ -92,8 +92,8 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list) -> Ru
     """The run to go on from: the newest checkpoint, or fresh networks and the first scenes."""
     import jax
 
-    from experiments.loop import Run
-    from experiments.topology import check_masks
+    from experiments.build.layers import check_masks
+    from experiments.train.loop import Run
 
     def fresh(keys, scene):
         return Run(0, *experiment.steps.init(keys, scene))
@@ -114,7 +114,7 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list) -> Ru
 
 def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, start: Run, clock: CompileClock) -> int:
     """Train to the end, or until Ctrl-C; the exit status."""
-    from experiments.monitor import Monitor, Stopped
+    from experiments.record.monitor import Monitor, Stopped
 
     monitor = Monitor(experiment, folder, checkpoints, start.step, clock)
     try:

@@ -18,11 +18,11 @@ from absl import app, flags, logging
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from agents.learn import Model
 from agents.types import AgentState
-from experiments.checkpoint import load_model
-from experiments.setup import Experiment, setup
-from experiments.steps import over_seeds
+from agents.updates import TrainState
+from experiments.build.experiment import Experiment, setup
+from experiments.record.checkpoints import load_model
+from experiments.train.step import over_seeds
 
 
 def play(folder: Path, renderer: str, episodes: int) -> Float[np.ndarray, "seeds episodes"]:
@@ -64,7 +64,7 @@ def _networks(experiment: Experiment, folder: Path) -> AgentState:
     saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(load_model, places))
     parts = {}
     for name, part in vars(state).items():
-        if isinstance(part, Model):
+        if isinstance(part, TrainState):
             parts[name] = replace(part, params=saved[name]["params"])
         elif isinstance(part, dict):
             parts[name] = saved[name]["params"]

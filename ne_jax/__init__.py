@@ -16,19 +16,6 @@ from ne_jax.activity import (
     units_of,
 )
 from ne_jax.control import cond_any
-from ne_jax.evolution import (
-    TOPOLOGIES,
-    Evolution,
-    Evolved,
-    Network,
-    chain,
-    inject,
-    plasticity_injection,
-    regenerative_l2,
-    spaced,
-    static,
-)
-from ne_jax.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
 from ne_jax.metrics import (
     churn,
     distance,
@@ -41,8 +28,20 @@ from ne_jax.metrics import (
     srank,
     stable_rank,
 )
-from ne_jax.resets import grama, redo, reset, shrink_and_perturb
 from ne_jax.review import Decision, Review, ReviewState, make_review, repeat_half
+from ne_jax.rule import (
+    TOPOLOGIES,
+    Evolved,
+    Network,
+    Rule,
+    chain,
+    spaced,
+    static,
+)
+from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
+from ne_jax.rules.injection import inject, plasticity_injection
+from ne_jax.rules.regularisation import regenerative_l2
+from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
 from ne_jax.schedules import (
     DensitySchedule,
     constant,
@@ -75,13 +74,13 @@ __all__ = [
     "TOPOLOGIES",
     "Decision",
     "DensitySchedule",
-    "Evolution",
     "Evolved",
     "Network",
     "PlasticState",
     "Record",
     "Review",
     "ReviewState",
+    "Rule",
     "apply",
     "chain",
     "churn",

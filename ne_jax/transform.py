@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ne_jax.control import cond_any
-from ne_jax.evolution import Evolution, Network
 from ne_jax.metrics import churn
+from ne_jax.rule import Network, Rule
 from ne_jax.sparsity import Leaves, Masks, Where, apply, kernels, leaves_by_path, nonzero, replace_leaves
 
 
@@ -34,7 +34,7 @@ class PlasticState(NamedTuple):
     masks: Masks
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     before: optax.OptState | None
-    """What `Evolution.before` keeps."""
+    """What `Rule.before` keeps."""
     gathered: tuple[Leaves, Int[Array, ""]] | None
     """Sum of the newest dense gradients and how many they are, where a round looks at several."""
     ever: Masks | None
@@ -44,14 +44,14 @@ class PlasticState(NamedTuple):
 
 def plastic(
     inner: optax.GradientTransformation,
-    evolution: Evolution,
+    rule: Rule,
     every: int,
     *,
     where: Where | None = kernels,
     seed: int = 0,
     accumulate: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
-    """Train a network with `inner` and let `evolution` change it every `every` updates.
+    """Train a network with `inner` and let `rule` change it every `every` updates.
 
     The transformation has the type of what it wraps: it goes wherever an optax optimiser goes. Parameters are exactly
     zero where a mask is False, before and after every update, so forward passes need no change and the gradient at an
@@ -69,7 +69,7 @@ def plastic(
         step: updates made so far, an int32 scalar. Where it is the same for all lanes of a `vmap`, pass it unbatched:
             the round is then a plain branch. Without it a counter in the state is used, and the branch is kept by
             `cond_any`. The first round comes after `every` updates.
-        batch: inputs for `evolution.activity`; required when the evolution has one.
+        batch: inputs for `rule.activity`; required when the rule has one.
         key: PRNG key of this update. Without it one is derived from `seed` and the step, so that lanes of a `vmap` that
             should differ in their random choices must pass it.
 
@@ -89,7 +89,7 @@ def plastic(
     if not 1 <= accumulate <= every:
         raise ValueError(f"`accumulate` must lie between 1 and `every`={every} updates, got {accumulate}")
     inner = optax.with_extra_args_support(inner)
-    rounds = evolution.evolve is not None
+    rounds = rule.evolve is not None
 
     def init(params: PyTree) -> PlasticState:
         _check_state_shapes(inner, params)
@@ -106,7 +106,7 @@ def plastic(
             inner.init(params),
             masks,
             zero(),
-            before=evolution.before.init(params) if evolution.before else None,
+            before=rule.before.init(params) if rule.before else None,
             gathered=(sums(), zero()) if rounds and accumulate > 1 else None,
             ever=jax.tree.map(jnp.copy, masks) if rounds and masks else None,
             record=Record(zero(), zero(), zero(), jnp.zeros(())) if rounds and masks else None,
@@ -124,15 +124,13 @@ def plastic(
     ) -> tuple[PyTree, PlasticState]:
         if params is None:
             raise ValueError("plastic needs the parameters: call tx.update(grads, state, params)")
-        if evolution.activity is not None and batch is None:
-            raise ValueError(
-                "this evolution looks at activations: call tx.update(..., batch=inputs), or drop `activity`"
-            )
+        if rule.activity is not None and batch is None:
+            raise ValueError("this rule looks at activations: call tx.update(..., batch=inputs), or drop `activity`")
         step = state.count if step is None else step
         dense = updates  # the loss gradient, absent weights included
         before = state.before
-        if evolution.before is not None:
-            updates, before = evolution.before.update(updates, before, params)
+        if rule.before is not None:
+            updates, before = rule.before.update(updates, before, params)
         updates, inner_state = inner.update(limit(step, state.masks, updates), state.inner, params, **extra)
         # Masked again, because an inner transformation may move weights without any gradient (noise, for example).
         updates = limit(step, state.masks, updates)
@@ -148,10 +146,10 @@ def plastic(
     def limit(step, masks, updates):
         """Nothing for absent weights, nor for leaves that do not train now."""
         updates = apply(masks, updates)
-        if evolution.trainable is None:
+        if rule.trainable is None:
             return updates
         found = leaves_by_path(updates)
-        return replace_leaves(updates, {p: jnp.where(evolution.trainable(step, p), u, 0) for p, u in found.items()})
+        return replace_leaves(updates, {p: jnp.where(rule.trainable(step, p), u, 0) for p, u in found.items()})
 
     def gather(state, gradients, step):
         """The sums that a round's mean gradient is made of, in the updates just before it and in its own."""
@@ -169,14 +167,14 @@ def plastic(
         return updates, state
 
     def round_(updates, state, params, gradients, batch, key, step):
-        assert evolution.evolve is not None  # or `update` calls no round
-        activations = None if evolution.activity is None else evolution.activity(params, batch)
+        assert rule.evolve is not None  # or `update` calls no round
+        activations = None if rule.activity is None else rule.activity(params, batch)
         before = leaves_by_path(optax.apply_updates(params, updates))
         gradients = leaves_by_path(gradients)
         if state.gathered is not None:
             sums, count = state.gathered
             gradients |= {path: total / count for path, total in sums.items()}
-        evolved = evolution.evolve(key, step, Network(before, gradients, state.masks, activations))
+        evolved = rule.evolve(key, step, Network(before, gradients, state.masks, activations))
         old, ordinary = leaves_by_path(params), leaves_by_path(updates)
         changed = {
             # `new - old` is exact for what matters: a removed weight gets -old, a newborn one comes from old = 0.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from jaxtyping import Array, Bool
 
 from ne_jax.activity import dormant, gradient_activity, units_of
-from ne_jax.evolution import Network
+from ne_jax.rule import Network
 from ne_jax.sparsity import Leaves
 
 Follows = Callable[[str, Collection[str]], str | None]

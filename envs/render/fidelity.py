@@ -21,8 +21,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from envs import gl
-from envs.dmc import split_name
+from envs.dmc.env import split_name
+from envs.mujoco import gl
 from envs.render.mujoco_scene import Scenery, poses
 from envs.render.raycast import make_draw, make_segment
 from envs.render.scenery import make_scenery

@@ -11,7 +11,6 @@ sphere, z for capsules and cylinders, x and z for the rest); the same of sites; 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -140,25 +139,6 @@ class Scenery(NamedTuple):
     def floats(self) -> int:
         """Length of a scene."""
         return 3 * (layout(self).tendons + sum(each.points for each in self.tendons))
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """`draw(scenes, size)` of `envs.render.raycast.make_draw`. Can be pickled, and needs no jax until it is called."""
-
-    scenery: Scenery
-    quality: str
-
-    def __call__(self, scene: Any, size: int) -> Any:
-        from envs.render.raycast import make_draw
-
-        return make_draw(self.scenery, self.quality)(scene, size)  # type: ignore[arg-type]
-
-    def vary(self, **shares: float) -> Any:
-        """`vary(key, scene)` of `envs.render.vary.make_vary`."""
-        from envs.render.vary import make_vary
-
-        return make_vary(self.scenery, **shares)
 
 
 class Layout(NamedTuple):

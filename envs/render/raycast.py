@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32, UInt8
 
-from envs.gl import RenderQuality
+from envs.mujoco.gl import RenderQuality
 from envs.render import primitives, shading
 from envs.render.mujoco_scene import Scenery
 from envs.render.primitives import FAR, dot, on_cpu

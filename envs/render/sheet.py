@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from envs.gymnax_env import make_gymnax, task_names
+from envs.gymnax.env import make_gymnax, task_names
 
 CELL, GAP, TITLE = 168, 8, 24
 MOMENTS = (0, 8, 16, 32, 64)

@@ -27,7 +27,7 @@ from small_agents import (
 )
 
 from agents.drq import make_drq
-from experiments.optimisers import make_optimisers
+from experiments.build.optimisers import make_optimisers
 
 # Noise is clipped to nothing and pictures stay where they are: what remains is the same for every key.
 SILENT, STILL = CONFIG._replace(std_clip=0.0, tau=0.1), VISION._replace(shift_pad=0)

@@ -14,8 +14,8 @@ from small_agents import EVERY, QUICK, UPDATES, batches, drq, now, operations, p
 import agents.drq
 import agents.td3
 import ne_jax
-from experiments.methods import density_schedule, network_settings
-from experiments.steps import over_seeds
+from experiments.build.rules import density_schedule, network_settings
+from experiments.train.step import over_seeds
 
 SPARSE = {
     "actor": {"policy/hidden_0", "policy/hidden_1"},

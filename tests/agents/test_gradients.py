@@ -9,8 +9,8 @@ import pytest
 from small_agents import ACTIONS, CONFIG, OBS, QUICK, STATES, TD3, VISION, batches, drq, now, pick, td3
 
 from agents.drq import make_drq
-from agents.learn import Optimiser, models
 from agents.td3 import make_td3
+from agents.updates import Optimiser, train_states
 
 STILL = VISION._replace(shift_pad=0)
 KINDS = {
@@ -41,9 +41,9 @@ def test_gradients_are_what_an_update_descends(kind):
         state: Any = QUICK(agent.init)(jax.random.key(1))
         gradients = QUICK(agent.gradients)(state, batch, jax.random.key(2), now(0))
         after, _ = QUICK(agent.update)(state, batch, jax.random.key(3), now(0))
-        assert set(gradients) == set(models(state))
-        for name, model in models(state).items():
-            moved = jax.tree.map(lambda old, new: old - new, model.params, models(after)[name].params)
+        assert set(gradients) == set(train_states(state))
+        for name, model in train_states(state).items():
+            moved = jax.tree.map(lambda old, new: old - new, model.params, train_states(after)[name].params)
             if (name == "actor") == (moving == "actor"):
                 jax.tree.map(
                     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), moved, gradients[name]

@@ -11,14 +11,15 @@ from small_agents import ACTIONS, OBS, STATES, UPDATES, batches, now, pick
 import ne_jax
 from configs import dmc_pixels, gymnax_states
 from envs.types import ArraySpec, EnvSpec
-from experiments.checkpoint import Checkpoints
-from experiments.loop import Run
-from experiments.make_agent import make_agent
-from experiments.methods import METHODS, density_schedule, network_settings, round_period
-from experiments.optimisers import make_optimisers
-from experiments.presets import PRESETS, apply_preset
-from experiments.steps import Learner, Memory, Tally
-from experiments.topology import all_masks, sparse_layers
+from experiments.build.agent import make_agent
+from experiments.build.layers import sparse_layers
+from experiments.build.optimisers import make_optimisers
+from experiments.build.presets import PRESETS, apply_preset
+from experiments.build.rules import METHODS, density_schedule, network_settings, round_period
+from experiments.record.checkpoints import Checkpoints
+from experiments.train.loop import Run
+from experiments.train.measure import all_masks
+from experiments.train.step import LearnerState, MetricAccumulator, RolloutState
 
 TOGETHER = ("ne+redo", "static+regenerative_l2", "rigl+reset", "static+plasticity_injection")
 
@@ -53,8 +54,14 @@ def test_every_method_starts_and_is_saved(name, method, tmp_path):
         return jnp.asarray(rng.integers(0, 2, leaf.shape).astype(leaf.dtype))
 
     state = jax.tree.map(some, shapes)
-    memory = Memory({"age": jnp.ones(3)}, jnp.ones(2), jnp.zeros(1, jnp.int32), jnp.zeros(1), Tally.of(0.0))  # pyright: ignore
-    run = Run(3, Learner(state, Tally.of({"loss": 0.0})), memory)
+    rollout = RolloutState(
+        {"episode_step": jnp.ones(3)},  # pyright: ignore
+        jnp.ones(2),
+        jnp.zeros(1, jnp.int32),
+        jnp.zeros(1),
+        MetricAccumulator.of(0.0),
+    )
+    run = Run(3, LearnerState(state, MetricAccumulator.of({"loss": 0.0})), rollout)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(run, [jnp.ones(1)])
     found = checkpoints.restore(run, [jnp.ones(1)])

@@ -14,16 +14,16 @@ import pytest
 
 from agents.actor_critic import Vision
 from agents.drq import DrQConfig, make_drq
-from agents.learn import Optimiser
 from agents.networks import Critic, Encoder
-from agents.replay import make_replay
+from agents.replay.ring import make_replay
 from agents.td3 import TD3Config, make_td3
 from agents.types import Agent
-from envs.device import DevicePool
+from agents.updates import Optimiser
+from envs.pools.device import DevicePool
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, TimeStep
-from experiments.loop import Run, make_advance, train_on_device
-from experiments.schedule import Schedule
-from experiments.steps import make_steps
+from experiments.train.loop import Run, make_advance, train_on_device
+from experiments.train.schedule import Schedule
+from experiments.train.step import make_steps
 
 GAMMA, SIDE, ENVS = 0.5, 9, 2
 SCHEDULE = Schedule(total=850, first_update=150, num_envs=ENVS)
@@ -53,27 +53,29 @@ class Probe(NamedTuple):
 
 def picture(scene):
     """The sign is told by which half is bright, the time by how bright it is."""
-    sign, age = scene
+    sign, episode_step = scene
     left = jnp.arange(SIDE) < SIDE // 2
-    return jnp.where((sign < 0) == left, 250 - 120 * age, 0)[None, :, None].repeat(SIDE, 0).astype(jnp.uint8)
+    return jnp.where((sign < 0) == left, 250 - 120 * episode_step, 0)[None, :, None].repeat(SIDE, 0).astype(jnp.uint8)
 
 
 def env_of(probe: Probe, pixels: bool) -> DeviceEnv:
     """A probe as an environment; a scene is the sign and the time."""
 
-    def scene(sign, age):
-        return jnp.stack([sign, age]).astype(jnp.float32)
+    def scene(sign, episode_step):
+        return jnp.stack([sign, episode_step]).astype(jnp.float32)
 
     def reset(key):
         sign = jnp.where(probe.two_signs, jax.random.rademacher(key, (), jnp.int32), 1)
         return (sign, jnp.int32(0)), scene(sign, 0)
 
     def step(state, action, key):
-        sign, age = state
-        over = age + 1 == probe.length
+        sign, episode_step = state
+        over = episode_step + 1 == probe.length
         reward = jnp.where(over, probe.reward(sign, action[0]), 0.0)
-        shown = jnp.where(over & probe.ends, 0, age + 1 - over)  # where nothing ends, the same state comes again
-        return (sign, age + 1), TimeStep(scene(sign, shown), reward, over & probe.ends, over & ~probe.ends)
+        shown = jnp.where(
+            over & probe.ends, 0, episode_step + 1 - over
+        )  # where nothing ends, the same state comes again
+        return (sign, episode_step + 1), TimeStep(scene(sign, shown), reward, over & probe.ends, over & ~probe.ends)
 
     observe = picture if pixels else lambda scene: scene
     spec = EnvSpec("probe", ArraySpec((2,), np.dtype(np.float32)), observe, 1, 1, 2, pixels)
@@ -121,7 +123,7 @@ def programs(name, pixels):
 
 
 def learned(name, pixels, **settings):
-    """`values(sign, age, actions)` and `policy(sign, age)` after training on a probe."""
+    """`values(sign, episode_step, actions)` and `policy(sign, episode_step)` after training on a probe."""
     probe = jax.tree.map(
         lambda given, default: np.asarray(given, np.asarray(default).dtype), Probe(**settings), Probe()
     )
@@ -133,15 +135,15 @@ def learned(name, pixels, **settings):
     )
     state = jax.tree.map(lambda leaf: leaf[0], run.learner.agent)
 
-    def see(sign, age):
-        scene = jnp.array([sign, age], jnp.float32)
+    def see(sign, episode_step):
+        scene = jnp.array([sign, episode_step], jnp.float32)
         return picture(scene) if pixels else scene
 
-    def policy(sign, age=0):
-        return float(greedy(name, pixels)(state, see(sign, age))[0])
+    def policy(sign, episode_step=0):
+        return float(greedy(name, pixels)(state, see(sign, episode_step))[0])
 
-    def values(sign, age, actions):
-        obs = jnp.repeat(see(sign, age)[None], len(actions), axis=0)
+    def values(sign, episode_step, actions):
+        obs = jnp.repeat(see(sign, episode_step)[None], len(actions), axis=0)
         return twins(pixels)(state, obs, jnp.asarray(actions, jnp.float32)[:, None])
 
     return values, policy

@@ -34,8 +34,8 @@ from small_agents import (
 import ne_jax
 from agents.actor_critic import Vision
 from agents.td3 import TD3Config, make_td3
-from agents.types import Step
-from experiments.optimisers import make_optimisers
+from agents.types import Clock
+from experiments.build.optimisers import make_optimisers
 
 # Without noise, and with pictures that stay where they are, an update is the same for every key.
 SILENT, STILL = TD3._replace(smoothing_std=0.0, tau=0.1, ema=0.9), VISION._replace(shift_pad=0)
@@ -43,8 +43,8 @@ DEFAULTS = TD3Config()
 tree_equal = functools.partial(jax.tree.map, np.testing.assert_array_equal)
 
 
-def at(env: Any, update: Any) -> Step:
-    return Step(jnp.int32(env), jnp.int32(update))
+def at(env: Any, update: Any) -> Clock:
+    return Clock(jnp.int32(env), jnp.int32(update))
 
 
 @functools.cache
@@ -358,7 +358,7 @@ def test_the_delay_stays_a_branch_with_many_seeds():
     [branch] = [shapes for name, depth, shapes in found if name == "cond" and not depth]
     assert (SEEDS, *TD3.hidden) in branch and not selects(found)
     # What it is held against: time that differs between seeds makes every seed train its actor every time.
-    each = traced(Step(jnp.arange(SEEDS), jnp.arange(SEEDS)), 0)
+    each = traced(Clock(jnp.arange(SEEDS), jnp.arange(SEEDS)), 0)
     assert selects(each) and not [name for name, *_ in each if name == "cond"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from small_agents import QUICK, STATES, TD3, UPDATES, batches, now, pick, settings, td3
 
 import ne_jax
-from experiments.methods import density_schedule, network_settings
+from experiments.build.rules import density_schedule, network_settings
 
 SEEDS = 2
 CONFIG = TD3._replace(ema=0.9, tau=0.1)

@@ -8,10 +8,10 @@ import pytest
 
 import experiments.compare
 from configs import continual, gymnax_states
+from experiments.build.experiment import make_schedule
 from experiments.compare import columns_of, compare, configs_of, draw, interval, table
-from experiments.results import Folder
-from experiments.setup import make_schedule
-from experiments.stats import bootstrap_ci, iqm
+from experiments.record.folder import Folder
+from experiments.record.statistics import bootstrap_ci, iqm
 
 
 def rows(task_count=2):

@@ -71,8 +71,8 @@ DENSE: dict[str, Any] = {
 @functools.cache
 def programs(name, **settings):
     sparse = name in SPARSE
-    evolution = (SPARSE | DENSE)[name]()
-    tx = ne_jax.plastic(optax.adam(1e-2), evolution, EVERY, where=WHERE if sparse else None, **settings)
+    rule = (SPARSE | DENSE)[name]()
+    tx = ne_jax.plastic(optax.adam(1e-2), rule, EVERY, where=WHERE if sparse else None, **settings)
 
     def start(key):
         params = initialise(key)
@@ -279,13 +279,13 @@ def test_plasticity_injection_trains_one_copy_at_a_time():
 
 
 def test_accumulated_gradients_are_the_mean_of_the_newest():
-    """An evolution that writes the gradient it sees into the weights."""
+    """An rule that writes the gradient it sees into the weights."""
 
     def show(key, step, network):
         seen = network.gradients["a"]
         return ne_jax.Evolved({"a": seen}, {}, {"a": jnp.ones(seen.shape, bool)})
 
-    tx = ne_jax.plastic(optax.sgd(0.0), ne_jax.Evolution(show), 4, where=lambda path, _: path == "a", accumulate=3)
+    tx = ne_jax.plastic(optax.sgd(0.0), ne_jax.Rule(show), 4, where=lambda path, _: path == "a", accumulate=3)
     params = {"a": jnp.ones((2, 2))}
     state, shown = tx.init(params), {}
     for i in range(9):
@@ -304,8 +304,8 @@ def dead_unit(revive: Any, grow: Any = "gradient"):
     mask = jax.random.uniform(jax.random.key(3), kernel.shape) < 0.4
     params["hidden_1"] = {"kernel": jnp.where(mask, kernel, 0), "bias": params["hidden_1"]["bias"].at[0].set(0.0)}
     growth = ne_jax.linear_growth(ne_jax.uniform(0.35), ne_jax.uniform(0.6), until=8)
-    evolution = ne_jax.neuroplastic(growth, prune="magnitude", omega=0.0, revive=revive, grow=grow)
-    tx = ne_jax.plastic(optax.adam(1e-2), evolution, 1, where=lambda path, _: path == "hidden_1/kernel")
+    rule = ne_jax.neuroplastic(growth, prune="magnitude", omega=0.0, revive=revive, grow=grow)
+    tx = ne_jax.plastic(optax.adam(1e-2), rule, 1, where=lambda path, _: path == "hidden_1/kernel")
     state, update, gradient = tx.init(params), jax.jit(tx.update), jax.jit(jax.grad(loss))
     for i in range(1, 9):
         gradients = gradient(params, TARGETS[i])
@@ -338,8 +338,8 @@ def test_what_cannot_be_composed_is_refused():
 
 
 def test_spaced_rounds():
-    evolution = ne_jax.spaced(ne_jax.reset(initialise), 2 * EVERY)
-    tx = ne_jax.plastic(optax.sgd(0.0), evolution, EVERY, where=None)
+    rule = ne_jax.spaced(ne_jax.reset(initialise), 2 * EVERY)
+    tx = ne_jax.plastic(optax.sgd(0.0), rule, EVERY, where=None)
     params, update = initialise(jax.random.key(0)), jax.jit(tx.update)
     state, moved = tx.init(params), []
     for i in range(4 * EVERY + 1):

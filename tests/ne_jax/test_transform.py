@@ -38,10 +38,10 @@ def initial(seed):
     return params
 
 
-def make(name, evolution=None):
+def make(name, rule=None):
     # A tau above zero prunes units that still learn, whose moments are not zero by themselves.
     growing = ne_jax.neuroplastic(GROWTH, activity=ne_jax.flax_activity(Net().apply), tau=1.0)
-    return ne_jax.plastic(OPTIMISERS[name](), evolution or growing, EVERY, where=SPARSE)
+    return ne_jax.plastic(OPTIMISERS[name](), rule or growing, EVERY, where=SPARSE)
 
 
 def gradients(params):

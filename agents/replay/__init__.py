@@ -1,0 +1,1 @@
+"""Replay of one seed as pure functions over a state of arrays. May import: agents.types."""

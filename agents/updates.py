@@ -1,0 +1,112 @@
+"""What off-policy actor-critics share: descending a loss, following with a target, the twin target, exploration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Key, PyTree
+
+import ne_jax
+from agents.types import AgentState, Clock, Params
+
+
+class Optimiser(NamedTuple):
+    """How one network is trained. `prepare(key, params)` may change fresh parameters before `tx.init` sees them."""
+
+    tx: optax.GradientTransformation
+    prepare: Callable[[Key[Array, ""], Params], Params] = lambda key, params: params
+
+
+Initialise = Callable[[Key[Array, ""]], Params]
+"""Draws a network's fresh parameters."""
+MakeOptimiser = Callable[[str, nn.Module, Initialise], Optimiser]
+"""Gives the optimiser for the network of a name (`actor`, `critic`, `encoder`)."""
+
+
+@struct.dataclass
+class TrainState:
+    """Parameters and the state of what trains them."""
+
+    params: Params
+    opt_state: optax.OptState
+
+
+def train_states(state: AgentState) -> dict[str, TrainState]:
+    """The trained networks of an agent's state, by name."""
+    return {name: part for name, part in vars(state).items() if isinstance(part, TrainState)}
+
+
+def create_train_state(optimiser: Optimiser, key: Key[Array, ""], params: Params) -> TrainState:
+    """A model ready to train from fresh parameters."""
+    params = optimiser.prepare(key, params)
+    return TrainState(params, optimiser.tx.init(params))
+
+
+def apply_gradients(
+    optimiser: Optimiser,
+    model: TrainState,
+    gradients: PyTree,
+    *,
+    batch: tuple[Any, ...],
+    key: Key[Array, ""],
+    step: Clock,
+) -> TrainState:
+    """One optimiser step. `batch`, `key` and `step.update` are for optimisers that look at them; others ignore them."""
+    tx = optax.with_extra_args_support(optimiser.tx)
+    updates, opt_state = tx.update(
+        gradients, model.opt_state, model.params, batch=batch, key=key, step=jnp.asarray(step.update)
+    )
+    return TrainState(optax.apply_updates(model.params, updates), opt_state)
+
+
+def polyak_update(target: Params, model: TrainState, tau: float) -> Params:
+    """Move a target network by `tau` towards `model`; what the model's optimiser holds at zero is zero here too."""
+    return mask_target(optax.incremental_update(model.params, target, tau), model)
+
+
+def mask_target(target: Params, model: TrainState) -> Params:
+    """`target` where it is, but zero where the model's optimiser holds its weights at zero."""
+    return ne_jax.apply(ne_jax.masks(model.opt_state), target)
+
+
+def clipped_double_q_target(
+    reward: Float[Array, " batch"], discount: Float[Array, " batch"], next_values: Float[Array, "2 batch"]
+) -> Float[Array, " batch"]:
+    """r + discount * min(Q1, Q2), the clipped double-Q target (TD3, Fujimoto et al. 2018, eq. 10)."""
+    return jax.lax.stop_gradient(reward + discount * next_values.min(axis=0))
+
+
+def exploration_action(
+    key: Key[Array, ""], mean: Float[Array, " actions"], std: Float[Array, ""] | float, random: Any
+) -> Float[Array, " actions"]:
+    """`mean` with Gaussian noise, cut to the action bounds; uniform over them while `random` holds."""
+    noise_key, random_key = jax.random.split(key)
+    uniform = jax.random.uniform(random_key, mean.shape, minval=-1.0, maxval=1.0)
+    return jnp.where(random, uniform, truncated_normal(noise_key, mean, std))
+
+
+def linear_schedule(initial: float, final: float, duration: int, step: Any) -> Float[Array, ""]:
+    """From `initial` at step 0 to `final` at step `duration`, and constant after it."""
+    x = jnp.clip(jnp.asarray(step, jnp.float32) / duration, 0.0, 1.0)
+    return (1 - x) * initial + x * final
+
+
+def truncated_normal(
+    key: Key[Array, ""], mean: Float[Array, "*batch actions"], std: Float[Array, ""] | float, clip: float | None = None
+) -> Float[Array, "*batch actions"]:
+    """DrQ-v2's exploration: Gaussian noise, cut at +-`clip` if given, and the sum cut to the action bounds.
+
+    The gradient passes straight through the second cut, as in the published code.
+    """
+    noise = std * jax.random.normal(key, mean.shape)
+    if clip is not None:
+        noise = jnp.clip(noise, -clip, clip)
+    action = mean + noise
+    bound = 1 - 1e-6
+    return action + jax.lax.stop_gradient(jnp.clip(action, -bound, bound) - action)

@@ -1,0 +1,1 @@
+"""What host environments over MuJoCo share: OpenGL, settings, the life of an episode."""

@@ -1,0 +1,1 @@
+"""Many environments side by side, on the host and on the device. May import: envs.types, ne_jax."""

@@ -1,0 +1,75 @@
+"""Device environments side by side: stepping that resets itself, inside jit, and the pool that holds their state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from envs.types import AutoResetStep, DeviceEnv, EnvState, Scene
+from ne_jax import cond_any
+
+
+def auto_reset_step(
+    env: DeviceEnv,
+    state: EnvState,
+    action: Float[Array, " actions"],
+    key: Key[Array, ""],
+    frame: Int[Array, ""] | int = 0,
+) -> tuple[EnvState, AutoResetStep]:
+    """One step of one environment. Where it ends the episode, the state is that of the next one's start.
+
+    Many side by side start new episodes only in steps where some lane needs one: a start can cost more than a step.
+
+    Args:
+        frame: the time, the same for all lanes, for an environment that changes.
+    """
+    step_key, reset_key = jax.random.split(key)
+    after, step = env.after(frame).step(state, action, step_key)
+    over = jnp.logical_or(jnp.asarray(step.terminated), jnp.asarray(step.truncated))
+
+    # Neither branch may close over a traced frame.
+    def start(key: Key[Array, ""], frame: Any, *ended: Any) -> tuple[EnvState, Scene]:
+        return env.after(frame).reset(key)
+
+    def go_on(key: Key[Array, ""], frame: Any, state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
+        return state, scene
+
+    state, first = cond_any(over, start, go_on, reset_key, jnp.asarray(frame), after, step.scene)
+    return state, AutoResetStep(step, first)
+
+
+class DevicePool:
+    """One environment per lane, as `envs.pools.host.HostPool`, but stepped by whoever holds `state`, inside jit.
+
+    Args:
+        keys: one per lane; they decide how its first episode starts.
+    """
+
+    def __init__(self, env: DeviceEnv, keys: Key[Array, " lanes"]) -> None:
+        self.env, self.spec, self.lanes = env, env.spec, len(keys)
+        self._reset, self._keys = jax.jit(jax.vmap(env.reset)), keys
+        self.state: EnvState = None
+
+    def reset(self, visit: int = 0) -> Scene:
+        """Start every lane's first episode, another one for each `visit`, and return the scenes there."""
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, visit) if visit else self._keys
+        self.state, scene = self._reset(keys)
+        return scene
+
+    def snapshot(self) -> list[Array]:
+        """Where every lane is; without arrays of no size, which a checkpoint cannot hold."""
+        return [leaf for leaf in jax.tree.leaves(self.state) if leaf.size]
+
+    def restore(self, snapshot: list[Array]) -> None:
+        """Take every lane back to where a snapshot found it; nothing is drawn."""
+        shapes, structure = jax.tree.flatten(jax.eval_shape(self._reset, self._keys)[0])
+        kept = iter(snapshot)
+        self.state = structure.unflatten(
+            next(kept) if each.size else jnp.zeros(each.shape, each.dtype) for each in shapes
+        )
+
+    def close(self) -> None:
+        """There is nothing to end."""

@@ -1,0 +1,146 @@
+"""Checks of a config that need no environment, and of the memory that a run needs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import psutil
+from ml_collections import ConfigDict
+
+
+def validate(config: ConfigDict) -> None:
+    """ValueError, with the key and the cure, for a setting of the run itself that cannot be."""
+    for key, value in flatten(config.to_dict()).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} must be a finite number, got {value}")
+    seeds = config.seeds
+    whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
+    if not seeds or len(set(seeds)) != len(seeds) or not whole:
+        raise ValueError(f"seeds must be different whole numbers from 0 to 2**32 - 1, at least one, got {tuple(seeds)}")
+    if config.over_seeds not in ("auto", "vmap", "map"):
+        raise ValueError(f"over_seeds must be auto, vmap or map, got {config.over_seeds!r}")
+    positive = ("total_frames", "batch_size", "log_every", "checkpoint_every")
+    for key in positive:
+        if config[key] < 1:
+            raise ValueError(f"{key} must be positive, got {config[key]}")
+    if config.metrics_every < 0:
+        raise ValueError(
+            f"metrics_every must be a number of updates, or 0 to measure at each log point, got {config.metrics_every}"
+        )
+    for key in ("every", "episodes"):
+        if config.eval[key] < 1:
+            raise ValueError(f"eval.{key} must be positive, got {config.eval[key]}")
+    for key in ("every", "size", "fps"):
+        if config.video[key] < (key != "every"):
+            raise ValueError(f"video.{key} must be positive (every=0 means none), got {config.video[key]}")
+    for key in ("action_repeat", "frame_stack", "num_envs"):
+        if config.env[key] < 1:
+            raise ValueError(f"env.{key} must be positive, got {config.env[key]}")
+    if config.replay.store not in ("auto", "scene", "frame"):
+        raise ValueError(f"replay.store must be auto, scene or frame, got {config.replay.store!r}")
+    if config.replay.nstep_from < 0:
+        raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
+    if config.replay.reward_scale <= 0:
+        raise ValueError(f"replay.reward_scale must be positive, got {config.replay.reward_scale}")
+    counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity")
+    periods = ("plasticity.every", "plasticity.reset_every", "review.every", "review.window")
+    for key in counters + periods:
+        group, _, name = key.partition(".")
+        if config[group].get(name, 0) >= 2**31:
+            raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")
+    if config.review.auto_batch and config.batch_size % 2:
+        raise ValueError(f"review.auto_batch halves batches, so batch_size must be even, got {config.batch_size}")
+    _check_dynamic(config)
+    _check_budget(config)
+
+
+def check_window(config: ConfigDict, updates: int) -> None:
+    """ValueError for a review by slope that a run of so many updates is too short for."""
+    review = config.review
+    if review.mode == "slope" and (review.window - 1) * review.every >= updates - 1:
+        raise ValueError(
+            f"review.window={review.window} samples every review.every={review.every} updates are never there in a run "
+            f"of {updates} updates; lower either, or train for more frames"
+        )
+
+
+def _check_dynamic(config: ConfigDict) -> None:
+    dynamic, capacity = config.replay.dynamic, config.replay.capacity
+    for key in ("every", "min_size"):
+        if dynamic[key] < 1:
+            raise ValueError(f"replay.dynamic.{key} must be at least 1, got {dynamic[key]}")
+    if dynamic.threshold < 0:
+        raise ValueError(f"replay.dynamic.threshold must not be negative, got {dynamic.threshold}")
+    if not dynamic.on:
+        return
+    steps = config.total_frames // config.env.action_repeat
+    bounds = (("min_size", capacity, "scenes"), ("min_size", steps, "agent steps"), ("every", steps, "agent steps"))
+    for key, most, of in bounds:
+        if dynamic[key] >= most:
+            raise ValueError(
+                f"replay.dynamic.{key}={dynamic[key]} lets nothing be forgotten with {most} {of}; "
+                "lower it, or set --config.replay.dynamic.on=False"
+            )
+
+
+def _check_budget(config: ConfigDict) -> None:
+    frames, rate = config.env.action_repeat * config.env.num_envs, config.updates_per_step
+    if config.seed_frames < frames or -(-config.seed_frames // frames) >= config.total_frames // frames:
+        raise ValueError(
+            f"seed_frames={config.seed_frames} must be at least one step of all environments ({frames} frames) "
+            f"and end at least one before total_frames={config.total_frames}"
+        )
+    if rate <= 0 or (rate >= 1 and rate != round(rate)) or (rate < 1 and abs(1 / rate - round(1 / rate)) > 1e-6):
+        raise ValueError(
+            f"updates_per_step must be a whole number, or one update every so many steps such as 0.5, got {rate}"
+        )
+    steps = config.total_frames // frames
+    # Counters on the device have 32 bits, and a replay counts up to two scenes a step: a last and the next first one.
+    if max(steps * config.env.num_envs, 2 * steps, steps * rate) >= 2**31:
+        raise ValueError(
+            f"total_frames={config.total_frames} makes {steps * config.env.num_envs} agent steps and "
+            f"{int(steps * rate)} updates, which do not fit into the 32-bit step counter; lower it"
+        )
+
+
+def free_memory() -> int:
+    """Bytes free on the device, or in the machine where that is the device; what files fill as cache counts as free."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return _within_container(psutil.virtual_memory().available)
+
+
+def total_memory() -> int:
+    """Bytes of the device's memory, or of the machine's where that is the device."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return _within_container(psutil.virtual_memory().total)
+
+
+def _within_container(machine: int) -> int:
+    container = Path("/sys/fs/cgroup/rollout.max")
+    limit = container.read_text().strip() if container.exists() else "max"
+    return machine if limit == "max" else min(machine, int(limit))
+
+
+def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:
+    """MemoryError if `seeds` replays of `nbytes` each do not fit into nine tenths of the `free` bytes."""
+    if nbytes * seeds > 0.9 * free:
+        most = int(0.9 * free / seeds / (nbytes / capacity))
+        raise MemoryError(
+            f"replay.capacity={capacity} needs {nbytes * seeds / 1e9:.1f} GB for {seeds} seeds and {free / 1e9:.1f} GB "
+            f"are free; set --config.replay.capacity={most} or train fewer seeds"
+        )
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

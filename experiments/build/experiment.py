@@ -1,0 +1,283 @@
+"""From a config to everything a run needs. All checks happen here, before anything expensive starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+from ml_collections import ConfigDict
+
+from agents.replay.ring import Replay, make_replay
+from agents.types import Agent, Clock
+from envs.registry import DEVICE_KINDS, HOST_KINDS, device_env, host_env
+from envs.pools.device import DevicePool
+from envs.pools.host import HostPool
+from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike, fit_device
+from envs.types import EnvSpec
+from experiments.build.checks import check_memory, check_window, free_memory, total_memory, validate
+from experiments.build.tasks import make_tasks, physics_of, task_names
+from experiments.train.tasks import TaskSequence
+from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
+from experiments.train.loop import Callback, Run, make_advance, train_on_device, train_on_host
+from experiments.build.agent import make_agent
+from experiments.build.optimisers import make_optimisers
+from experiments.train.experience import Dynamic
+from experiments.train.task_loop import evaluate_in_turns, train_in_phases
+from experiments.train.schedule import Schedule
+from experiments.train.step import EVALUATE, NEVER, WORLD, Steps, key_at, make_steps
+from experiments.build.replay import choose_store, make_vary
+from experiments.train.measure import measure_plasticity
+from ne_jax import make_review
+
+TRAIN_STREAM, EVAL_STREAM = range(2)
+NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers", "backend", "sequence", "switch_every")
+NOT_OF_THE_ENV += ("physics", "physics_every", "physics_change")
+"""Keys of `config.env` that are not settings of one environment."""
+BACKENDS = {"mujoco": "dmc", "mjx": "mjx"}
+"""`config.env.backend` of dm_control's tasks, and the kind of environment that is."""
+
+
+class Parts(NamedTuple):
+    """What a run consists of whatever the environments are."""
+
+    spec: EnvSpec
+    agent: Agent
+    replay: Replay
+    schedule: Schedule
+    steps: Steps
+    keys: Key[Array, " seeds"]
+    store: str
+    """What the replay stores, and why."""
+
+
+class Experiment(NamedTuple):
+    """All parts of a run. `train(run, callback, next_due)` is the loop for its kind of environment (`loop.py`)."""
+
+    config: ConfigDict
+    spec: EnvSpec
+    agent: Agent
+    replay: Replay
+    schedule: Schedule
+    steps: Steps
+    keys: Key[Array, " seeds"]
+    store: str
+    pool: HostPool | DevicePool | HostTurns | DeviceTurns
+    evaluator: Evaluator
+    train: Callable[..., Run]
+    tasks: TaskSequence | None = None
+    """What takes turns; None where there is one task."""
+
+    def frame(self, step: int) -> int:
+        """Environment frames per seed after this many steps."""
+        return step * self.spec.action_repeat * self.schedule.num_envs
+
+    def every(self, frames: int) -> int:
+        """Steps nearest to this many frames, at least one."""
+        return max(1, round(frames / self.frame(1)))
+
+    def close(self) -> None:
+        """End the environments."""
+        self.pool.close()
+        self.evaluator.close()
+
+
+def setup(config: ConfigDict) -> Experiment:
+    """Check the config and build the run; nothing is allocated on the device yet.
+
+    Raises:
+        ValueError: a setting is out of range or unknown; the sentence names the key and the cure.
+        RuntimeError: OpenGL is missing.
+        MemoryError: the replay would not fit.
+    """
+    validate(config)
+    tasks = make_tasks(config)
+    kind = env_kind(config)
+    settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
+    if kind == "mjx":
+        settings.pop("renderer", None)  # there is one
+    if "physics" in config.env:
+        settings["physics"] = physics_of(config)
+    return (_on_device if kind in DEVICE_KINDS else _on_host)(config, kind, settings, tasks)
+
+
+def env_kind(config: ConfigDict) -> str:
+    """A key of `HOST_KINDS` or `DEVICE_KINDS`; ValueError for one that does not exist, or that needs other settings."""
+    kind, backend = config.env.kind, config.env.get("backend", "mujoco")
+    if kind == "dmc":
+        if backend not in BACKENDS:
+            raise ValueError(f"env.backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        if backend == "mjx" and config.env.get("renderer", "jax") != "jax":
+            raise ValueError("env.backend=mjx draws on the device; set --config.env.renderer=jax")
+        kind = BACKENDS[backend]
+        if kind == "mjx":  # it takes no workers
+            return kind
+    kinds = [*HOST_KINDS, *(each for each in DEVICE_KINDS if each not in BACKENDS)]
+    if kind not in kinds:
+        raise ValueError(f"env.kind must be one of {', '.join(kinds)}, got {kind!r}")
+    on_device = kind in DEVICE_KINDS
+    if on_device == ("workers" in config.env):
+        fitting = "gymnax_*.py" if on_device else "dmc_*.py or mujoco_*.py"
+        raise ValueError(f"env.kind={kind!r} needs another config; take one of configs/{fitting}")
+    return kind
+
+
+def _on_device(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: TaskSequence | None) -> Experiment:
+    envs = _each_task(config, lambda name: device_env(kind, name, **settings))
+    if len(envs) > 1:
+        envs = [fit_device(env, spec) for env, spec in zip(envs, alike([env.spec for env in envs]), strict=True)]
+    parts = _parts(config, envs[0].spec)
+
+    def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
+        return jax.random.split(key_at(key, NEVER, WORLD), config.env.num_envs)
+
+    pools = [DevicePool(env, jax.vmap(lane_keys)(parts.keys).reshape(-1)) for env in envs]
+    evaluate = partial(
+        device_evaluator,
+        agent=parts.agent,
+        keys=jax.vmap(lambda key: key_at(key, NEVER, EVALUATE))(parts.keys),
+        episodes=config.eval.episodes,
+        frames=config.env.frame_stack,
+        how=seeds_mode(config, parts.spec),
+    )
+    pool = DeviceTurns(pools, tasks.order) if tasks and len(envs) > 1 else pools[0]
+    advances = [make_advance(parts.steps, parts.schedule, env) for env in envs]
+    advance = (lambda *run: advances[pool.task](*run)) if isinstance(pool, DeviceTurns) else advances[0]
+    train = partial(train_on_device, advance, parts.schedule, pool, parts.keys)
+    return _experiment(config, parts, tasks, pool, [evaluate(env) for env in envs], train)
+
+
+def _on_host(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: TaskSequence | None) -> Experiment:
+    makers = _each_task(config, lambda name: host_env(kind, name, **settings))
+    streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
+    opened: list[HostPool] = []
+    try:
+        for make in makers:
+            for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
+                opened.append(HostPool(make, lanes, config.env.workers))
+        pools, eval_pools = opened[::2], opened[1::2]
+        if config.video.every and not pools[0].spec.pixels:
+            for each in eval_pools:
+                _check_video(each, config.video.size)
+        specs = alike([each.spec for each in pools]) if tasks else [pools[0].spec]
+        parts = _parts(config, specs[0])
+    except BaseException:
+        for each in opened:
+            each.close()
+        raise
+    pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
+    eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
+    evaluators = [host_evaluator(each, parts.steps, config.seeds, config.eval.episodes) for each in eval_pools]
+
+    def train(run: Run, callback: Callback, next_due: Callable[[int], int], until: int | None = None) -> Run:
+        return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, callback, until)
+
+    return _experiment(config, parts, tasks, pool, evaluators, train)
+
+
+def _each_task(config: ConfigDict, make: Callable[[str], Any]) -> list[Any]:
+    """`make(name)` of each different task; ValueError if one is none."""
+    made = []
+    for name in dict.fromkeys(task_names(config)):
+        try:
+            made.append(make(name))
+        except ValueError as error:
+            key = "env.name=" if name == config.env.name else "env.sequence: "
+            raise ValueError(str(error).replace("env.name=", key)) from error
+    return made
+
+
+def _experiment(
+    config: ConfigDict,
+    parts: Parts,
+    tasks: TaskSequence | None,
+    pool: HostPool | DevicePool | HostTurns | DeviceTurns,
+    evaluators: list[Evaluator],
+    train: Callable[..., Run],
+) -> Experiment:
+    evaluator = evaluators[0]
+    if isinstance(pool, HostTurns | DeviceTurns):
+        assert tasks is not None
+        evaluator = evaluate_in_turns(evaluators, tasks)
+        train = partial(train_in_phases, train, pool, parts.steps.enter, tasks, parts.schedule.total)
+    return Experiment(config, **parts._asdict(), pool=pool, evaluator=evaluator, train=train, tasks=tasks)
+
+
+def _check_video(pool: HostPool, size: int) -> None:
+    """RuntimeError at the start, not at the first video, where states are learned from and nothing can be drawn."""
+    try:
+        pool.reset()
+        pool.pictures(size)
+    except (RuntimeError, ValueError) as error:
+        raise RuntimeError(f"{error} Or train without videos: --config.video.every=0") from error
+
+
+def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
+    schedule = make_schedule(config)
+    agent = make_agent(config, spec, make_optimisers(config, schedule.updates(schedule.total)))
+    review, dynamic = make_review(**config.review), config.replay.dynamic
+    check_window(config, schedule.updates(schedule.total))
+    free = free_memory()
+    store, why = choose_store(config, spec, min(total_memory() / 2, 0.9 * free))
+    config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
+    keep_frames = store == "frame"
+    replay = make_replay(
+        jax.eval_shape(spec.observe, spec.scene) if keep_frames else spec.scene,
+        (lambda frame: frame) if keep_frames else spec.observe,
+        spec.action_dim,
+        capacity=config.replay.capacity,
+        stack=config.env.frame_stack,
+        nstep=config.replay.nstep,
+        discount=config.replay.discount,
+        lanes=config.env.num_envs,
+        reward_scale=config.replay.reward_scale,
+        vary=make_vary(config, spec, store),
+        dynamic=dynamic.on,
+    )
+    check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free)
+    steps = make_steps(
+        agent,
+        replay,
+        spec,
+        schedule,
+        batch_size=config.batch_size,
+        frames=config.env.frame_stack,
+        how=seeds_mode(config, spec),
+        measure=measure_plasticity,
+        keep_frames=keep_frames,
+        horizon=_horizon(config),
+        review=review,
+        dynamic=Dynamic(dynamic.min_size, dynamic.threshold) if dynamic.on else None,
+    )
+    keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
+    return Parts(spec, agent, replay, schedule, steps, keys, f"{store}s{why}")
+
+
+def _horizon(config: ConfigDict) -> Callable[[Clock], Any] | None:
+    """Steps that returns sum: one until `replay.nstep_from` agent steps, `replay.nstep` from there on."""
+    if not config.replay.nstep_from:
+        return None
+    return lambda step: jnp.where(jnp.asarray(step.env) < config.replay.nstep_from, 1, config.replay.nstep)
+
+
+def make_schedule(config: ConfigDict) -> Schedule:
+    """When updates happen, in steps of the loop."""
+    num_envs, rate, dynamic = config.env.num_envs, config.updates_per_step, config.replay.dynamic
+    frames = config.env.action_repeat * num_envs
+    return Schedule(
+        total=config.total_frames // frames,
+        first_update=-(-config.seed_frames // frames),
+        every=max(1, round(1 / rate)),
+        updates_each=max(1, round(rate)),
+        num_envs=num_envs,
+        forget_every=max(1, round(dynamic.every / num_envs)) if dynamic.on else 0,
+        measure_every=config.metrics_every,
+    )
+
+
+def seeds_mode(config: ConfigDict, spec: EnvSpec) -> Any:
+    """How seeds run side by side: convolutions one seed after another, dense nets batched."""
+    return ("map" if spec.pixels else "vmap") if config.over_seeds == "auto" else config.over_seeds

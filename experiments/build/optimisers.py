@@ -1,0 +1,119 @@
+"""From `config.plasticity` to the optimisers of an agent's networks. Agents do not know which method is at work."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import optax
+from ml_collections import ConfigDict
+
+import ne_jax
+from agents.updates import Initialise, MakeOptimiser, Optimiser
+from experiments.build.rules import (
+    DISTRIBUTIONS,
+    METHODS,
+    SCHEDULES,
+    SPARSE,
+    Context,
+    density_schedule,
+    make_evolution,
+    method_names,
+    network_settings,
+    round_period,
+)
+
+NO_ROUNDS = 2**31 - 1
+
+
+def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
+    """Adam for every network, made plastic as `config.plasticity` says.
+
+    Raises:
+        ValueError: a setting is out of range; the sentence names its key.
+    """
+    for network in ("actor", "critic"):
+        _validate(network_settings(config, network))
+        density_schedule(network_settings(config, network), total_updates)
+    if config.agent.learning_rate <= 0:
+        raise ValueError(f"agent.learning_rate must be positive, got {config.agent.learning_rate}")
+    adam = optax.adam(config.agent.learning_rate)
+
+    def make(name: str, network: nn.Module, initialise: Initialise) -> Optimiser:
+        settings = network_settings(config, name)
+        if name == "encoder":
+            settings.method = "+".join(each for each in method_names(settings) if METHODS[each].encoder) or "none"
+        if not method_names(settings):
+            return Optimiser(adam)
+        density = density_schedule(settings, total_updates)
+        rule = make_evolution(Context(settings, network, initialise, total_updates))
+        tx = ne_jax.plastic(
+            adam,
+            rule,
+            round_period(settings) or NO_ROUNDS,
+            where=None if density is None else SPARSE,
+            accumulate=settings.grad_accumulation if rule.evolve else 1,
+        )
+
+        def prepare(key, params):
+            if density is not None:
+                params = ne_jax.sparsify(key, params, density.initial, SPARSE)
+            # After sparsifying, so that what is to cancel has the same masks.
+            return ne_jax.inject(params) if injected(settings) else params
+
+        return Optimiser(tx, prepare)
+
+    return make
+
+
+def injected(settings: ConfigDict) -> bool:
+    """Whether a network needs room for plasticity injection."""
+    return "plasticity_injection" in method_names(settings)
+
+
+def _validate(settings: ConfigDict) -> None:
+    for key in ("every", "reset_every", "grad_accumulation"):
+        if settings[key] < 1:
+            raise ValueError(f"plasticity.{key} must be a positive number of updates, got {settings[key]}")
+    choices = {
+        "distribution": tuple(DISTRIBUTIONS),
+        "schedule": tuple(SCHEDULES),
+        "grow": ("gradient", "random"),
+        "prune": ("dormant", "grama", "magnitude", "none"),
+        "birth": ("zero", "lecun"),
+        "revive": ("none", "bias", "lecun"),
+        "after": ("fixed", "rewire"),
+        "reset_layers": ("all", "last"),
+    }
+    for key, allowed in choices.items():
+        if settings[key] not in allowed:
+            raise ValueError(f"plasticity.{key} must be one of {', '.join(allowed)}, got {settings[key]!r}")
+    for key in ("initial_sparsity", "final_sparsity", "omega", "rewire_fraction", "growth_rate"):
+        if not 0 <= settings[key] < 1:
+            raise ValueError(f"plasticity.{key} must lie in [0, 1), got {settings[key]}")
+    for key in ("grow_until", "rewire_until", "inject_at"):
+        if not 0 < settings[key] <= 1:
+            raise ValueError(f"plasticity.{key} must lie in (0, 1], a share of all updates, got {settings[key]}")
+    for key in ("shrink", "perturb"):
+        if not 0 <= settings[key] <= 1:
+            raise ValueError(f"plasticity.{key} must lie in [0, 1], got {settings[key]}")
+    for key in ("tau", "reset_tau"):
+        if settings[key] < 0:
+            raise ValueError(f"plasticity.{key} must not be negative, got {settings[key]}")
+    if settings.l2_init <= 0:
+        raise ValueError(f"plasticity.l2_init must be positive, got {settings.l2_init}")
+    period = round_period(settings) or settings.every
+    if settings.grad_accumulation > period:
+        key = "every" if period == settings.every else "reset_every"
+        raise ValueError(
+            f"plasticity.grad_accumulation={settings.grad_accumulation} exceeds plasticity.{key}={period}, "
+            "the updates from one round to the next; lower it"
+        )
+    growing = {"ne", "random_grow"} & set(method_names(settings))
+    if growing and settings.final_sparsity > settings.initial_sparsity:
+        raise ValueError(
+            f"plasticity.final_sparsity={settings.final_sparsity} lies above "
+            f"plasticity.initial_sparsity={settings.initial_sparsity}, but a network that grows gets less sparse"
+        )
+    if growing and settings.growth_rate and settings.schedule != "linear":
+        raise ValueError(
+            "plasticity.growth_rate grows by the same number each round; set --config.plasticity.schedule=linear"
+        )

@@ -1,0 +1,47 @@
+"""What the replay stores: scenes, which are drawn when they are sampled, or the frames that were seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from agents.replay.ring import nbytes
+from envs.types import EnvSpec
+
+
+def choose_store(config: ConfigDict, spec: EnvSpec, room: float) -> tuple[str, str]:
+    """What the replay stores, scene or frame, and, where `replay.store` is auto, why, in words.
+
+    Frames cost memory and no time when they are sampled, scenes the reverse: see the measurements in the README.
+    """
+    if config.replay.store != "auto":
+        return config.replay.store, ""
+    seeds, capacity = len(config.seeds), config.replay.capacity
+    frame, scene = nbytes(jax.eval_shape(spec.observe, spec.scene)), nbytes(spec.scene)
+    if frame == scene:
+        return "scene", ""
+    if any(config.replay.vary.values()):
+        return "scene", " (auto: replay.vary changes them whenever they are drawn)"
+    total = seeds * capacity * frame
+    frames, here = f"{total / 1e9:.1f} GB of frames", f"the {room / 1e9:.1f} GB of memory that may be taken for them"
+    if total <= room:
+        return "frame", f" (auto: {frames} fit into {here}, and need no drawing when sampled)"
+    return "scene", f" (auto: {frames} exceed {here}; a scene has {scene} bytes, not {frame:,})"
+
+
+def make_vary(config: ConfigDict, spec: EnvSpec, store: str) -> Callable[..., Any] | None:
+    """Augmentation by drawing differently; ValueError where frames are not drawn when they are sampled."""
+    shares = dict(config.replay.vary)
+    if not any(shares.values()):
+        return None
+    if spec.vary is None:
+        raise ValueError(
+            "replay.vary needs one task of dm_control from pixels with env.renderer=jax, whose scenes are drawn for a "
+            "batch; set replay.vary.* to 0"
+        )
+    if store == "frame":
+        raise ValueError("replay.vary changes scenes when they are drawn for a batch; set --config.replay.store=scene")
+    return spec.vary(**shares)

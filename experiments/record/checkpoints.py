@@ -1,0 +1,120 @@
+"""Checkpoints that resume exactly, and the trained networks of each seed, both by orbax."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+import ne_jax
+from agents.types import AgentState
+from agents.updates import TrainState
+from envs.pools.host import Snapshot
+from envs.types import EnvState
+from experiments.train.loop import Run
+from experiments.train.step import RolloutState
+
+
+class Checkpoints:
+    """The newest checkpoints of a run: learners, rollouts and environments, with the replay as an item of its own.
+
+    Args:
+        folder: where they lie; made if absent.
+        keep: how many are kept. At least two, so that a corrupt newest one does not lose the run.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        self._folder = folder.absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, run: Run, envs: Snapshot | EnvState) -> None:
+        """Write a checkpoint of `run`; a kill in the middle leaves the one before it untouched."""
+        if run.step in self._manager.all_steps():
+            return
+        replay, rest = _split(run)
+        items = {name: ocp.args.StandardSave(tree) for name, tree in (("replay", replay), ("state", rest))}
+        self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
+        self._manager.wait_until_finished()
+
+    def restore(self, like: Run, envs: Snapshot | EnvState) -> tuple[Run, Any, list[str]] | None:
+        """The newest checkpoint that can be read, or None if there are none at all.
+
+        Args:
+            like: a run of the same shapes, which is not kept.
+            envs: a snapshot of the same shapes.
+
+        Returns:
+            The run, its environments' snapshot, and one sentence for each newer checkpoint that could not be read.
+
+        Raises:
+            ValueError: there are checkpoints, and none can be read.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _split(like))
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in zip(("replay", "state"), abstract, strict=True)}
+        failures = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                found = self._manager.restore(
+                    step, args=ocp.args.Composite(**items, envs=ocp.args.StandardRestore(envs))
+                )
+            except (MemoryError, PermissionError):
+                raise
+            # Anything else can come out of a damaged file; it is reported, and the next older one is tried.
+            except Exception as error:
+                failures.append((step, _first_line(error)))
+                continue
+            learner, rollout = found["state"]
+            rollout = replace(rollout, replay_state=found["replay"])
+            sentences = [self._set_aside(*failure) for failure in failures]
+            return Run(step, learner, rollout), found["envs"], sentences
+        if failures:
+            raise ValueError(
+                f"no checkpoint in {self._folder} can be read ({failures[0][1]}); go back to the code that wrote them "
+                "(versions.json names its commit), or give --config.exp_id another name"
+            )
+        return None
+
+    def _set_aside(self, step: int, reason: str) -> str:
+        """Take a checkpoint that cannot be read out of the way of later ones; nothing is deleted."""
+        aside = self._folder / f"{step}.unreadable"
+        while aside.exists():
+            aside = aside.with_name(aside.name + "+")
+        (self._folder / str(step)).rename(aside)
+        self._manager.reload()
+        return f"checkpoint {step} cannot be read and was set aside as {aside.name} ({reason})"
+
+    def close(self) -> None:
+        """Release what orbax holds."""
+        self._manager.close()
+
+
+def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
+    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
+    state = jax.tree.map(lambda leaf: leaf[seed_index], state)
+    tree: dict[str, Any] = {}
+    for name, part in vars(state).items():
+        if isinstance(part, TrainState):
+            tree[name] = {"params": part.params, "masks": ne_jax.masks(part.opt_state)}
+        elif isinstance(part, dict):
+            tree[name] = {"params": part}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), tree, force=True)
+
+
+def load_model(folder: Path) -> dict[str, PyTree]:
+    """Read what `save_model` wrote, as nested dictionaries of arrays."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute())
+
+
+def _split(run: Run) -> tuple[Any, tuple[Any, RolloutState]]:
+    return run.rollout.replay_state, (run.learner, replace(run.rollout, replay_state=None))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,57 @@
+"""What a run is about to do, printed before it does it."""
+
+from __future__ import annotations
+
+import jax
+
+from agents.updates import train_states
+from envs.pools.host import HostPool
+from envs.pools.sequence import HostTurns
+from experiments.build.experiment import Experiment, seeds_mode
+from experiments.build.layers import leaf_size
+from experiments.record.folder import Folder
+
+
+class CompileClock:
+    """Seconds that XLA has compiled in this process since the clock was made."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.seconds += duration_secs
+
+
+def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str, int, int, int]]) -> None:
+    """Device, environment, seeds, parameters, sparse layers with their densities, replay bytes."""
+    config, spec, schedule = experiment.config, experiment.spec, experiment.schedule
+    device, tasks = jax.local_devices()[0], experiment.tasks
+    networks = train_states(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
+    sizes = {name: sum(leaf_size(p.shape) for p in jax.tree.leaves(m.params)) for name, m in networks.items()}
+    replay, seeds = experiment.replay.nbytes, len(config.seeds)
+    view = f"pixels {config.env.image_size}x{config.env.image_size}" if spec.pixels else "states"
+    where = f"{config.env.workers} workers" if isinstance(experiment.pool, HostPool | HostTurns) else "on the device"
+    if spec.pixels and "renderer" in config.env:
+        view += f" by {config.env.renderer}"
+    rows = {
+        "results": str(folder.root),
+        "device": f"{device.platform} ({device.device_kind}), {jax.local_device_count()} in all",
+        "environment": f"{spec.name}, {view}, action repeat {spec.action_repeat}, "
+        f"{schedule.num_envs} per seed, {where}",
+        "seeds": f"{', '.join(map(str, config.seeds))} side by side by {seeds_mode(config, spec)}",
+        "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} steps, "
+        f"{schedule.updates(schedule.total):,} updates per seed",
+        "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",
+        "plasticity": config.plasticity.method,
+        **({"tasks": f"{', '.join(tasks.labels)}; the next one every {tasks.every:,} frames"} if tasks else {}),
+        "replay": f"{replay:,} bytes per seed, {replay * seeds:,} in all, "
+        f"{replay / config.replay.capacity:,.0f} per transition",
+        "stored": experiment.store,
+    }
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:>{width}}  {text}")
+    for path, size, first, last in layers:
+        print(f"{'':>{width}}  {path}: {size:,} weights, density {first / size:.3f} -> {last / size:.3f}")

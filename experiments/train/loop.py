@@ -1,0 +1,159 @@
+"""The training loops. Both repeat act, learn, step, remember (`experiments.train.step`) for all seeds at once.
+
+`train_on_host` steps environments that live on the host while the device learns. `train_on_device` runs chunks of
+steps as one program, environments included, and nothing leaves the device inside a chunk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from envs.pools.device import DevicePool, auto_reset_step
+from envs.pools.host import HostPool
+from envs.pools.sequence import DeviceTurns, HostTurns
+from envs.types import DeviceEnv, EnvState
+from experiments.train.schedule import Schedule
+from experiments.train.step import WORLD, Check, LearnerState, RolloutState, Steps, key_at
+
+CHUNK_SECONDS = 1.0
+"""Chunks end at least about this often, so that the progress bar moves and Ctrl-C is heard."""
+
+Callback = Callable[["Run"], "Run"]
+Advance = Callable[..., tuple[LearnerState, RolloutState, EnvState]]
+
+
+class Run(NamedTuple):
+    """A run between two steps: all that a checkpoint has to hold, beside the environments' own snapshot."""
+
+    step: int
+    learner: LearnerState
+    rollout: RolloutState
+
+
+def train_on_host(
+    steps: Steps,
+    schedule: Schedule,
+    pool: HostPool | HostTurns,
+    keys: Key[Array, " seeds"],
+    run: Run,
+    callback: Callback,
+    until: int | None = None,
+) -> Run:
+    """Train on host environments up to step `until` (the whole schedule by default).
+
+    The update is dispatched before the environments step, so that the device learns while the host simulates.
+    `callback(run)` is called before every step and after the last; it logs, evaluates and saves when something is due.
+    """
+    _, learner, rollout = run
+    end = schedule.total if until is None else until
+    for step in range(run.step, end):
+        _, learner, rollout = callback(Run(step, learner, rollout))
+        now = schedule.at(step)
+        choice = steps.act(learner, rollout, keys, now)
+        if schedule.due(step):
+            learner = steps.learn(learner, rollout, keys, now)
+        if steps.forget and schedule.forgets(step):
+            rollout = rollout.after(steps.forget(learner, rollout))
+        outcome = pool.step(np.asarray(choice.action).reshape(pool.lanes, -1))
+        rollout = steps.remember(rollout, choice, outcome)
+    return callback(Run(end, learner, rollout))
+
+
+def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv) -> Advance:
+    """The program of a chunk: `advance(learner, rollout, envs, keys, first, end)`, all loop state donated.
+
+    The length of a chunk is traced, so that one compilation serves all.
+    """
+
+    def lane_keys(keys: Key[Array, " seeds"], step: Any) -> Key[Array, " lanes"]:
+        return jax.vmap(lambda key: jax.random.split(key_at(key, step, WORLD), schedule.num_envs))(keys).reshape(-1)
+
+    frames = env.spec.action_repeat * schedule.num_envs  # a step
+
+    def advance(
+        learner: LearnerState,
+        rollout: RolloutState,
+        envs: EnvState,
+        keys: Key[Array, " seeds"],
+        first: Int[Array, ""],
+        end: Any,
+    ) -> tuple[LearnerState, RolloutState, EnvState]:
+        def one(step: Int[Array, ""], carry: Any) -> Any:
+            learner, rollout, envs = carry
+            now = schedule.at(step)
+            choice = steps.act(learner, rollout, keys, now)
+            # The step is the same for all seeds, so this is a branch; doing nothing is the false one, which is free.
+            learner = jax.lax.cond(
+                schedule.due(step), lambda one: steps.learn(one, rollout, keys, now), lambda one: one, learner
+            )
+            rollout = _after_check(steps, schedule.forgets(step), learner, rollout)
+            actions = choice.action.reshape(-1, choice.action.shape[-1])
+            step_envs = jax.vmap(lambda *each: auto_reset_step(env, *each, frame=step * frames))
+            envs, outcome = step_envs(envs, actions, lane_keys(keys, step))
+            return learner, steps.remember(_written_after(rollout, learner), choice, outcome), envs
+
+        return jax.lax.fori_loop(first, end, one, (learner, rollout, envs))
+
+    return jax.jit(advance, donate_argnums=(0, 1, 2))
+
+
+def _after_check(steps: Steps, due: Any, learner: LearnerState, rollout: RolloutState) -> RolloutState:
+    """`rollout` after a check of a dynamic replay, if one is `due`; the replay itself does not pass the branch."""
+    if steps.forget is None:
+        return rollout
+    forget, unchanged = steps.forget, Check(rollout.replay_state.forgotten, rollout.distance)
+    return rollout.after(jax.lax.cond(due, lambda _: forget(learner, rollout), lambda one: one, unchanged))
+
+
+def _written_after(rollout: RolloutState, learner: LearnerState) -> RolloutState:
+    """`rollout` unchanged, but not to be written to before `learner` and a check of it are done with reading it.
+
+    Without this dependence XLA sees no order between the two, and copies the whole replay in every step.
+    """
+    nothing = jnp.minimum(learner.metrics.count, 0)[:, None]  # of a count, which XLA does not know to be positive
+    if rollout.replay_state.forgotten is not None:
+        nothing += jnp.minimum(rollout.replay_state.forgotten, 0)
+    return replace(rollout, replay_state=replace(rollout.replay_state, slots=rollout.replay_state.slots + nothing))
+
+
+def train_on_device(
+    advance: Advance,
+    schedule: Schedule,
+    pool: DevicePool | DeviceTurns,
+    keys: Key[Array, " seeds"],
+    run: Run,
+    callback: Callback,
+    next_due: Callable[[int], int],
+    until: int | None = None,
+) -> Run:
+    """Train on device environments up to step `until` (the whole schedule by default), chunk by chunk.
+
+    `callback(run)` is called before every chunk and after the last; `next_due(step)` is the next step at which it has
+    something to do, where a chunk has to end. How a run is cut into chunks changes nothing in it.
+    """
+    end, longest = schedule.total if until is None else until, 1
+    while True:
+        run = callback(run)
+        if run.step >= end:
+            return run
+        if run.step == schedule.first_update:  # steps cost more from here on
+            longest = 1
+        bounds = [run.step + longest, next_due(run.step), end, schedule.first_update]
+        stop = min(bound for bound in bounds if bound > run.step)
+        started = time.perf_counter()
+        learner, rollout, pool.state = advance(
+            run.learner, run.rollout, pool.state, keys, np.int32(run.step), np.int32(stop)
+        )
+        jax.block_until_ready(rollout.episode_step)
+        seconds = time.perf_counter() - started
+        made = stop - run.step
+        longest = max(1, min(2 * made, int(made * CHUNK_SECONDS / seconds)))
+        run = Run(stop, learner, rollout)
