@@ -5,7 +5,7 @@ move (intersection over union, of all poses together and of the worst one) and t
 colours, in 255ths, as `fast` and as `canonical`. It prints a table in Markdown and writes a sheet of frames: per task
 OpenGL's, ours, and four times the difference, first fast, then canonical.
 
-`--poses=3 --reference=tests/envs/reference/mujoco` writes the frames that the tests compare with instead.
+`--poses=3 --reference=tests/envs/render/reference/mujoco` writes the frames that the tests compare with instead.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import fake_env
 import numpy as np
 import pytest
 from fake_env import Counter
@@ -169,7 +170,7 @@ while True:
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_their_parent(way):
-    command = [sys.executable, "-c", PARENT, os.path.dirname(__file__)]
+    command = [sys.executable, "-c", PARENT, os.path.dirname(fake_env.__file__)]
     parent = subprocess.Popen(
         command, text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

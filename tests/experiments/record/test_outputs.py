@@ -25,7 +25,7 @@ from experiments.record.metrics import read_metrics
 from experiments.run import run
 from ne_jax import counts_at
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def smoke(folder, module=dmc_pixels, **settings):
