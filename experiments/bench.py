@@ -36,7 +36,8 @@ from experiments.build.agent import make_agent
 from experiments.build.experiment import setup
 from experiments.build.optimisers import make_optimisers
 from experiments.train.loop import Run
-from experiments.train.step import over_seeds, stack_frames
+from experiments.train.seeds import over_seeds
+from experiments.train.step import stack_frames
 
 Row = tuple[str, float, str]
 """What was measured, the number, its unit."""
@@ -137,12 +138,14 @@ def bench_plasticity(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
     batch = Transition(obs, scalars, scalars[..., 0], scalars[..., 0], obs)
     update = jax.jit(over_seeds(agent.update, "vmap", shared=1))
     critic, both, round_ = (_ms(update, learner.agent, batch, keys, Clock(n, n), repeats=60) for n in (1, 2, every))
-    look = _ms(experiment.steps.look, learner, rollout, keys, experiment.steps.initial(keys), experiment.schedule.at(0))
+    measured = _ms(
+        experiment.steps.measure, learner, rollout, keys, experiment.steps.initial(keys), experiment.schedule.at(0)
+    )
     plain = (critic + both) / 2  # every second update is the actor's too
     yield f"update, {seeds} seeds", plain, "ms"
     yield "round of actor and critic on top", round_ - both, "ms"
-    yield "measurement", look, "ms"
-    for what, cost in (("rounds", round_ - both), ("measurements", look)):
+    yield "measurement", measured, "ms"
+    for what, cost in (("rounds", round_ - both), ("measurements", measured)):
         yield f"{what} every {every:,} updates", 100 * cost / (every * plain), "% of updates"
 
 

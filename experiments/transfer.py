@@ -22,7 +22,7 @@ from agents.types import AgentState
 from agents.updates import TrainState
 from experiments.build.experiment import Experiment, setup
 from experiments.record.checkpoints import load_model
-from experiments.train.step import over_seeds
+from experiments.train.seeds import over_seeds
 
 
 def play(folder: Path, renderer: str, episodes: int) -> Float[np.ndarray, "seeds episodes"]:

@@ -28,7 +28,8 @@ from experiments.build.optimisers import make_optimisers
 from experiments.train.experience import Dynamic
 from experiments.train.task_loop import evaluate_in_turns, train_in_phases
 from experiments.train.schedule import Schedule
-from experiments.train.step import EVALUATE, NEVER, WORLD, Steps, key_at, make_steps
+from experiments.train.seeds import EVALUATE, NEVER, WORLD, key_at
+from experiments.train.step import Steps, make_steps
 from experiments.build.replay import choose_store, make_vary
 from experiments.train.measure import measure_plasticity
 from ne_jax import make_review
@@ -140,7 +141,7 @@ def _on_device(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: T
         agent=parts.agent,
         keys=jax.vmap(lambda key: key_at(key, NEVER, EVALUATE))(parts.keys),
         episodes=config.eval.episodes,
-        frames=config.env.frame_stack,
+        frame_stack=config.env.frame_stack,
         how=seeds_mode(config, parts.spec),
     )
     pool = DeviceTurns(pools, tasks.order) if tasks and len(envs) > 1 else pools[0]
@@ -244,7 +245,7 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         spec,
         schedule,
         batch_size=config.batch_size,
-        frames=config.env.frame_stack,
+        frame_stack=config.env.frame_stack,
         how=seeds_mode(config, spec),
         measure=measure_plasticity,
         keep_frames=keep_frames,

@@ -16,7 +16,7 @@ from agents.updates import TrainState
 from envs.pools.host import Snapshot
 from envs.types import EnvState
 from experiments.train.loop import Run
-from experiments.train.step import RolloutState
+from experiments.train.state import RolloutState
 
 
 class Checkpoints:

@@ -19,7 +19,7 @@ from experiments.record.metrics import SeedWriter, read_metrics
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
 from experiments.train.loop import Run
-from experiments.train.step import MetricAccumulator
+from experiments.train.state import MetricAccumulator
 from experiments.train.tasks import Evaluated, TaskSequence, read_history, summarise
 
 
@@ -147,7 +147,7 @@ class Monitor:
         if self._initial is None:
             self._initial = experiment.steps.initial(experiment.keys)
         now = experiment.schedule.at(run.step)
-        found = jax.device_get(experiment.steps.look(run.learner, run.rollout, experiment.keys, self._initial, now))
+        found = jax.device_get(experiment.steps.measure(run.learner, run.rollout, experiment.keys, self._initial, now))
         return {f"plasticity/{name}": value for name, value in found.items()}
 
     def _training_values(self, run: Run, seconds: float) -> dict[str, np.ndarray]:

@@ -15,8 +15,9 @@ from agents.replay.ring import side_by_side
 from agents.types import Agent, AgentState
 from envs.pools.host import HostPool
 from envs.pools.sequence import FittedPool
-from envs.types import DeviceEnv
-from experiments.train.step import NEVER, OverSeeds, Stack, Steps, over_seeds, stack_frames
+from envs.types import DeviceEnv, Scene
+from experiments.train.seeds import NEVER, OverSeeds, over_seeds
+from experiments.train.step import Stack, Steps, stack_frames
 
 Policy = Callable[[Stack], Float[np.ndarray, "seeds actions"]]
 
@@ -48,6 +49,8 @@ class Evaluator(NamedTuple):
 
 def host_evaluator(pool: HostPool | FittedPool, steps: Steps, seeds: tuple[int, ...], episodes: int) -> Evaluator:
     """Evaluation on host environments, which never change, one lane of `pool` per seed."""
+    draw = _images(pool.spec.draw) if pool.spec.draw else None
+    play = partial(_play_on_host, pool, steps, episodes, draw)
 
     def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
         return play(lambda obs: np.asarray(steps.greedy(state, obs)), video_size)
@@ -57,40 +60,49 @@ def host_evaluator(pool: HostPool | FittedPool, steps: Steps, seeds: tuple[int, 
         width = pool.spec.action_dim
         return play(lambda _: np.stack([g.uniform(-1, 1, width).astype(np.float32) for g in generators]), 0)
 
-    def play(policy: Policy, video_size: int) -> Evaluation:
-        returns, frames = [], None
-        for episode in range(episodes):
-            kept: list[Any] | None = [] if video_size and episode == 0 else None
-            returns.append(_play_on_host(pool, steps, policy, episode, kept, video_size))
-            if kept is not None:
-                frames = film(kept, video_size)
-        return Evaluation(np.stack(returns, axis=1), frames)
-
-    def film(kept: list[Any], size: int) -> UInt8[np.ndarray, "seeds steps size size 3"]:
-        pictures = np.stack(kept, axis=1)
-        if draw is None:
-            return pictures
-        return np.stack([np.asarray(draw(each, size=size)) for each in pictures])
-
-    draw = _filmed(pool.spec.draw) if pool.spec.draw else None
     return Evaluator(greedy, random, pool.close)
 
 
-def _filmed(draw: Callable[[Any, int], Array]) -> Callable[..., Array]:
-    """Frames of a row of pictures, `film(pictures, size=...)`; one after another, which takes little memory."""
+def _images(draw: Callable[[Scene, int], Array]) -> Callable[..., Array]:
+    """Images of a row of pictures, `images(pictures, size=...)`; one after another, which takes little memory."""
 
     @partial(jax.jit, static_argnames="size")
-    def film(pictures: Array, size: int) -> Array:
+    def images(pictures: Array, size: int) -> Array:
         return jax.lax.map(lambda each: draw(each, size), pictures)
 
-    return film
+    return images
 
 
 def _play_on_host(
-    pool: HostPool | FittedPool, steps: Steps, policy: Policy, episode: int, pictures: list[Any] | None, size: int
+    pool: HostPool | FittedPool,
+    steps: Steps,
+    episodes: int,
+    draw: Callable[..., Array] | None,
+    policy: Policy,
+    video_size: int,
+) -> Evaluation:
+    returns, frames = [], None
+    for episode in range(episodes):
+        kept: list[np.ndarray] | None = [] if video_size and episode == 0 else None
+        returns.append(_episode_on_host(pool, steps, policy, episode, kept, video_size))
+        if kept is not None:
+            frames = np.stack(kept, axis=1)
+            if draw is not None:
+                frames = np.stack([np.asarray(draw(each, size=video_size)) for each in frames])
+    return Evaluation(np.stack(returns, axis=1), frames)
+
+
+def _episode_on_host(
+    pool: HostPool | FittedPool,
+    steps: Steps,
+    policy: Policy,
+    episode: int,
+    pictures: list[np.ndarray] | None,
+    size: int,
 ) -> Float[np.ndarray, " seeds"]:
+    """The returns of one episode; what a picture needs of each step is appended to `pictures`, if it is given."""
     scene = pool.reset([episode] * pool.lanes)
-    obs = steps.watch(None, scene)
+    obs = steps.observe(None, scene)
     total, alive = np.zeros(pool.lanes), np.ones(pool.lanes, bool)
     while alive.any():
         if pictures is not None:
@@ -100,52 +112,24 @@ def _play_on_host(
         outcome = pool.step(policy(obs))
         total += np.where(alive, outcome.step.reward, 0.0)
         alive &= ~np.logical_or(outcome.step.terminated, outcome.step.truncated)
-        obs = steps.watch(obs, outcome.step.scene)
+        obs = steps.observe(obs, outcome.step.scene)
     return total
 
 
+Act = Callable[[AgentState, Stack, Key[Array, ""]], Float[Array, " actions"]]
+
+
 def device_evaluator(
-    env: DeviceEnv, agent: Agent, keys: Key[Array, " seeds"], *, episodes: int, frames: int, how: OverSeeds
+    env: DeviceEnv, agent: Agent, keys: Key[Array, " seeds"], *, episodes: int, frame_stack: int, how: OverSeeds
 ) -> Evaluator:
-    """Evaluation as one program; `keys` say how the episodes start, `frames` how many observations are stacked."""
+    """Evaluation as one program; `keys` say how the episodes start."""
 
-    def greedy_action(state: AgentState, obs: Stack, key: Key[Array, ""]) -> Array:
-        return agent.act(state, side_by_side(obs), key, None)
+    def program(act: Act) -> Callable[..., tuple[Array, Array, Array]]:
+        return jax.jit(over_seeds(partial(_play_on_device, env, act, episodes, frame_stack), how, shared=1))
 
-    def random_action(state: AgentState, obs: Stack, key: Key[Array, ""]) -> Array:
-        return jax.random.uniform(key, (env.spec.action_dim,), minval=-1.0, maxval=1.0)
-
-    def program(act: Callable[..., Array]) -> Callable:
-        def play(env: DeviceEnv, state: AgentState, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
-            """Return, what a picture needs of every step [steps, floats], and the episode's length."""
-
-            def step(carry: Any, key: Key[Array, ""]) -> Any:
-                world, obs, total, alive = carry
-                act_key, step_key = jax.random.split(key)
-                after, (scene, *rest) = env.step(world, act(state, obs, act_key), step_key)
-                reward, terminated, truncated = (jnp.asarray(value) for value in rest)
-                obs = stack_frames(frames, obs, env.spec.observe(scene))
-                total += jnp.where(alive, reward, 0.0)
-                return (after, obs, total, alive & ~(terminated | truncated)), (env.picture(world), alive)
-
-            world, scene = env.reset(key)
-            obs = stack_frames(frames, None, env.spec.observe(scene))
-            start = world, obs, jnp.zeros(()), jnp.array(True)
-            (_, _, total, _), (pictures, alive) = jax.lax.scan(
-                step, start, jax.random.split(jax.random.fold_in(key, NEVER), env.spec.episode_steps)
-            )
-            return total, pictures, alive.sum()
-
-        def of_seed(state: AgentState, key: Key[Array, ""], frame: Int[Array, ""]) -> Any:
-            starts = jax.vmap(lambda episode: jax.random.fold_in(key, episode))(jnp.arange(episodes))
-            total, pictures, length = jax.vmap(lambda start: play(env.after(frame), state, start))(starts)
-            return total, pictures[0], length[0]
-
-        return jax.jit(over_seeds(of_seed, how, shared=1))
-
-    greedy_program, random_program = program(greedy_action), program(random_action)
-
-    draw = _filmed(env.draw)
+    greedy_program = program(partial(_greedy, agent))
+    random_program = program(partial(_uniform, env.spec.action_dim))
+    draw = _images(env.draw)
 
     def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
         returns, pictures, lengths = greedy_program(state, keys, np.int32(frame))
@@ -161,3 +145,49 @@ def device_evaluator(
         return Evaluation(np.asarray(random_program(None, keys, np.int32(0))[0]), None)
 
     return Evaluator(greedy, random, lambda: None)
+
+
+def _greedy(agent: Agent, state: AgentState, obs: Stack, key: Key[Array, ""]) -> Float[Array, " actions"]:
+    return agent.act(state, side_by_side(obs), key, None)
+
+
+def _uniform(actions: int, state: AgentState, obs: Stack, key: Key[Array, ""]) -> Float[Array, " actions"]:
+    return jax.random.uniform(key, (actions,), minval=-1.0, maxval=1.0)
+
+
+def _play_on_device(
+    env: DeviceEnv,
+    act: Act,
+    episodes: int,
+    frame_stack: int,
+    state: AgentState,
+    key: Key[Array, ""],
+    frame: Int[Array, ""],
+) -> tuple[Float[Array, " episodes"], Float[Array, "steps floats"], Int[Array, ""]]:
+    """One seed's returns; of its first episode what a picture needs of every step, and the length."""
+    starts = jax.vmap(lambda episode: jax.random.fold_in(key, episode))(jnp.arange(episodes))
+    play = partial(_episode_on_device, env.after(frame), act, frame_stack, state)
+    total, pictures, length = jax.vmap(play)(starts)
+    return total, pictures[0], length[0]
+
+
+def _episode_on_device(
+    env: DeviceEnv, act: Act, frame_stack: int, state: AgentState, key: Key[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, "steps floats"], Int[Array, ""]]:
+    """Return, what a picture needs of every step, and the episode's length."""
+
+    def step(carry: Any, key: Key[Array, ""]) -> Any:
+        world, obs, total, alive = carry
+        act_key, step_key = jax.random.split(key)
+        after, (scene, *rest) = env.step(world, act(state, obs, act_key), step_key)
+        reward, terminated, truncated = (jnp.asarray(value) for value in rest)
+        obs = stack_frames(frame_stack, obs, env.spec.observe(scene))
+        total += jnp.where(alive, reward, 0.0)
+        return (after, obs, total, alive & ~(terminated | truncated)), (env.picture(world), alive)
+
+    world, scene = env.reset(key)
+    obs = stack_frames(frame_stack, None, env.spec.observe(scene))
+    start = world, obs, jnp.zeros(()), jnp.array(True)
+    keys = jax.random.split(jax.random.fold_in(key, NEVER), env.spec.episode_steps)
+    (_, _, total, _), (pictures, alive) = jax.lax.scan(step, start, keys)
+    return total, pictures, alive.sum()

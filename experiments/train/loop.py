@@ -9,19 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from envs.pools.device import DevicePool, auto_reset_step
 from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, HostTurns
 from envs.types import DeviceEnv, EnvState
 from experiments.train.schedule import Schedule
-from experiments.train.step import WORLD, Check, LearnerState, RolloutState, Steps, key_at
+from experiments.train.seeds import WORLD, key_at
+from experiments.train.state import Check, LearnerState, RolloutState
+from experiments.train.step import Steps
 
 CHUNK_SECONDS = 1.0
 """Chunks end at least about this often, so that the progress bar moves and Ctrl-C is heard."""
@@ -72,40 +75,63 @@ def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv) -> Advance:
 
     The length of a chunk is traced, so that one compilation serves all.
     """
+    return jax.jit(partial(advance, steps, schedule, env), donate_argnums=(0, 1, 2))
 
-    def lane_keys(keys: Key[Array, " seeds"], step: Any) -> Key[Array, " lanes"]:
-        return jax.vmap(lambda key: jax.random.split(key_at(key, step, WORLD), schedule.num_envs))(keys).reshape(-1)
 
-    frames = env.spec.action_repeat * schedule.num_envs  # a step
+def advance(
+    steps: Steps,
+    schedule: Schedule,
+    env: DeviceEnv,
+    learner: LearnerState,
+    rollout: RolloutState,
+    envs: EnvState,
+    keys: Key[Array, " seeds"],
+    first: Int[Array, ""],
+    end: Int[Array, ""],
+) -> tuple[LearnerState, RolloutState, EnvState]:
+    """The steps from `first` up to `end`, of all seeds."""
 
-    def advance(
-        learner: LearnerState,
-        rollout: RolloutState,
-        envs: EnvState,
-        keys: Key[Array, " seeds"],
-        first: Int[Array, ""],
-        end: Any,
+    def one(
+        step: Int[Array, ""], carry: tuple[LearnerState, RolloutState, EnvState]
     ) -> tuple[LearnerState, RolloutState, EnvState]:
-        def one(step: Int[Array, ""], carry: Any) -> Any:
-            learner, rollout, envs = carry
-            now = schedule.at(step)
-            choice = steps.act(learner, rollout, keys, now)
-            # The step is the same for all seeds, so this is a branch; doing nothing is the false one, which is free.
-            learner = jax.lax.cond(
-                schedule.due(step), lambda one: steps.learn(one, rollout, keys, now), lambda one: one, learner
-            )
-            rollout = _after_check(steps, schedule.forgets(step), learner, rollout)
-            actions = choice.action.reshape(-1, choice.action.shape[-1])
-            step_envs = jax.vmap(lambda *each: auto_reset_step(env, *each, frame=step * frames))
-            envs, outcome = step_envs(envs, actions, lane_keys(keys, step))
-            return learner, steps.remember(_written_after(rollout, learner), choice, outcome), envs
+        return one_on_device(steps, schedule, env, *carry, keys, step)
 
-        return jax.lax.fori_loop(first, end, one, (learner, rollout, envs))
-
-    return jax.jit(advance, donate_argnums=(0, 1, 2))
+    return jax.lax.fori_loop(first, end, one, (learner, rollout, envs))
 
 
-def _after_check(steps: Steps, due: Any, learner: LearnerState, rollout: RolloutState) -> RolloutState:
+def one_on_device(
+    steps: Steps,
+    schedule: Schedule,
+    env: DeviceEnv,
+    learner: LearnerState,
+    rollout: RolloutState,
+    envs: EnvState,
+    keys: Key[Array, " seeds"],
+    step: Int[Array, ""],
+) -> tuple[LearnerState, RolloutState, EnvState]:
+    """Act, learn, step, remember: what `train_on_host` does in one turn of its loop, inside a program."""
+    now = schedule.at(step)
+    choice = steps.act(learner, rollout, keys, now)
+    # The step is the same for all seeds, so this is a branch; doing nothing is the false one, which is free.
+    learner = jax.lax.cond(
+        schedule.due(step), lambda one: steps.learn(one, rollout, keys, now), lambda one: one, learner
+    )
+    rollout = _after_check(steps, schedule.forgets(step), learner, rollout)
+    actions = choice.action.reshape(-1, choice.action.shape[-1])
+    frame = step * env.spec.action_repeat * schedule.num_envs
+    step_envs = jax.vmap(partial(auto_reset_step, env, frame=frame))
+    envs, outcome = step_envs(envs, actions, lane_keys(keys, step, schedule.num_envs))
+    return learner, steps.remember(_written_after(rollout, learner), choice, outcome), envs
+
+
+def lane_keys(keys: Key[Array, " seeds"], step: Int[Array, ""], num_envs: int) -> Key[Array, " lanes"]:
+    """The random numbers of each environment in a step."""
+    return jax.vmap(lambda key: jax.random.split(key_at(key, step, WORLD), num_envs))(keys).reshape(-1)
+
+
+def _after_check(
+    steps: Steps, due: Bool[Array, ""] | bool, learner: LearnerState, rollout: RolloutState
+) -> RolloutState:
     """`rollout` after a check of a dynamic replay, if one is `due`; the replay itself does not pass the branch."""
     if steps.forget is None:
         return rollout

@@ -9,7 +9,7 @@ from envs.pools.sequence import DeviceTurns, HostTurns
 from envs.types import Scene
 from experiments.train.evaluation import Evaluation, Evaluator
 from experiments.train.loop import Callback, Run
-from experiments.train.step import RolloutState
+from experiments.train.state import RolloutState
 from experiments.train.tasks import TaskSequence
 
 

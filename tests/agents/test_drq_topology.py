@@ -15,7 +15,7 @@ import agents.drq
 import agents.td3
 import ne_jax
 from experiments.build.rules import density_schedule, network_settings
-from experiments.train.step import over_seeds
+from experiments.train.seeds import over_seeds
 
 SPARSE = {
     "actor": {"policy/hidden_0", "policy/hidden_1"},

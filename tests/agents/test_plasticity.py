@@ -19,7 +19,7 @@ from experiments.build.rules import METHODS, density_schedule, network_settings,
 from experiments.record.checkpoints import Checkpoints
 from experiments.train.loop import Run
 from experiments.train.measure import all_masks
-from experiments.train.step import LearnerState, MetricAccumulator, RolloutState
+from experiments.train.state import LearnerState, MetricAccumulator, RolloutState
 
 TOGETHER = ("ne+redo", "static+regenerative_l2", "rigl+reset", "static+plasticity_injection")
 

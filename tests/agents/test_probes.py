@@ -107,7 +107,7 @@ def parts(name, pixels, probe):
         env.spec,
         SCHEDULE,
         batch_size=32,
-        frames=1,
+        frame_stack=1,
         how="map" if pixels else "vmap",
         measure=lambda *_: {},
     )

@@ -89,7 +89,7 @@ def programs(seeds, how, total, method, review, dynamic):
     agent = make_drq(settings, vision, (SIZE, SIZE, 9), 1, optimisers)
     spec = Blob().spec
     replay = make_replay(spec.scene, _same, 1, capacity=30, stack=3, nstep=2, discount=0.9, dynamic=dynamic is not None)
-    parts: dict[str, Any] = dict(batch_size=8, frames=3, how=how, measure=measure_plasticity)
+    parts: dict[str, Any] = dict(batch_size=8, frame_stack=3, how=how, measure=measure_plasticity)
     steps = make_steps(agent, replay, spec, schedule, **parts, review=review, dynamic=dynamic)
     keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
     return config, spec, agent, replay, schedule, steps, keys, "frames"

@@ -21,7 +21,8 @@ from experiments.build.optimisers import make_optimisers
 from experiments.train.loop import Run, make_advance, train_on_device
 from experiments.train.measure import measure_plasticity
 from experiments.train.schedule import Schedule
-from experiments.train.step import NEVER, WORLD, Steps, key_at, make_steps
+from experiments.train.seeds import NEVER, WORLD, key_at
+from experiments.train.step import Steps, make_steps
 
 SIZE, EPISODE = 8, 9
 
@@ -147,7 +148,7 @@ def build(
         spec,
         schedule,
         batch_size=8,
-        frames=frames,
+        frame_stack=frames,
         how=how,
         measure=measure_plasticity,
         keep_frames=keep_frames,

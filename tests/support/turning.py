@@ -80,7 +80,7 @@ def build(on_device, pixels=False, capacity=400, order=(0, 1, 2)) -> Built:
     replay = make_replay(
         spec.scene, spec.observe, spec.action_dim, capacity=capacity, stack=2, nstep=2, discount=0.9, lanes=ENVS
     )
-    parts: dict[str, Any] = dict(batch_size=8, frames=2, how="vmap", measure=lambda *_: {})
+    parts: dict[str, Any] = dict(batch_size=8, frame_stack=2, how="vmap", measure=lambda *_: {})
     steps = make_steps(reader(spec.action_dim), replay, spec, schedule, **parts)
     keys = jax.vmap(jax.random.key)(np.asarray(SEEDS, np.uint32))
     advances = [make_advance(steps, schedule, env) for env in device_tasks(pixels)] if on_device else None

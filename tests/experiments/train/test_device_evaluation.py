@@ -11,7 +11,8 @@ from tiny_device import SIZE, Seen
 
 from agents.replay.ring import side_by_side
 from experiments.train.evaluation import device_evaluator
-from experiments.train.step import NEVER, OverSeeds, stack_frames
+from experiments.train.seeds import NEVER, OverSeeds
+from experiments.train.step import stack_frames
 
 ENV, AGENT, EPISODES = tiny_device.blob(pixels=True), tiny_device.reader(), 3
 STATES = Seen(jnp.asarray(np.random.default_rng(2).normal(size=(3, 4)), jnp.float32))
@@ -25,7 +26,7 @@ def keys_of(*seeds):
 
 @functools.cache
 def evaluator(seeds, how: OverSeeds = "vmap"):
-    return device_evaluator(ENV, AGENT, keys_of(*seeds), episodes=EPISODES, frames=2, how=how)
+    return device_evaluator(ENV, AGENT, keys_of(*seeds), episodes=EPISODES, frame_stack=2, how=how)
 
 
 @jax.jit

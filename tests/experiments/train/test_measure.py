@@ -45,7 +45,7 @@ def test_distance_norms_and_gradient_activity_are_those_of_each_seed():
 
     run, _ = tiny_device.train(built, pool, begun, until=30)
     now = built.schedule.at(30)
-    values = jax.device_get(built.steps.look(run.learner, run.rollout, built.keys, initial, now))
+    values = jax.device_get(built.steps.measure(run.learner, run.rollout, built.keys, initial, now))
     for i in range(2):
         for name, model in train_states(lane(run.learner.agent, i)).items():
             old, new = (jax.tree.leaves(tree) for tree in (lane(first[name], i), model.params))

@@ -174,7 +174,7 @@ def clock() -> DeviceEnv:
 def test_the_device_loop_tells_the_environment_the_frame():
     env, schedule = clock(), Schedule(20, 6, num_envs=3)
     replay = make_replay(env.spec.scene, observe, 1, capacity=90, stack=1, nstep=1, discount=0.9, lanes=3)
-    parts: dict[str, Any] = dict(batch_size=4, frames=1, how="vmap", measure=lambda *_: {})
+    parts: dict[str, Any] = dict(batch_size=4, frame_stack=1, how="vmap", measure=lambda *_: {})
     steps = make_steps(reader(), replay, env.spec, schedule, **parts)
     advance: Any = make_advance(steps, schedule, env)
     keys = jax.random.split(jax.random.key(0))
@@ -190,7 +190,7 @@ def test_the_device_loop_tells_the_environment_the_frame():
 
 def test_evaluation_is_at_the_frame_and_one_program():
     keys = jax.random.split(jax.random.key(0))
-    evaluator = device_evaluator(clock(), reader(), keys, episodes=2, frames=1, how="vmap")
+    evaluator = device_evaluator(clock(), reader(), keys, episodes=2, frame_stack=1, how="vmap")
     state = Seen(jnp.zeros((2, 4)))
     for frame in (0, 5, 7):
         np.testing.assert_array_equal(evaluator.greedy(state, 0, frame).returns, np.full((2, 2), 3 * frame))

@@ -1,0 +1,75 @@
+"""What one seed carries from step to step: what it has learned, and what it has of its environments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+
+from agents.replay.ring import ReplayState
+from agents.types import AgentState
+from ne_jax import ReviewState
+
+
+@struct.dataclass
+class MetricAccumulator:
+    """Sums and how many values they sum, since the last log point."""
+
+    total: PyTree[Float[Array, "..."]]
+    count: Int[Array, "..."]
+
+    @classmethod
+    def of(cls, values: PyTree) -> MetricAccumulator:
+        """An empty accumulator of values of this structure."""
+        return cls(jax.tree.map(lambda _: jnp.zeros(()), values), jnp.zeros((), jnp.int32))
+
+    def add(self, values: PyTree, when: Bool[Array, "..."] | bool = True) -> MetricAccumulator:
+        """Count `values` in, where `when` holds; scalars, or arrays of one shape."""
+        total = jax.tree.map(lambda t, v: t + jnp.where(when, v, 0).sum(), self.total, values)
+        return MetricAccumulator(total, self.count + jnp.asarray(when).sum())
+
+
+@struct.dataclass
+class LearnerState:
+    """What one seed has learned, its losses since the last log point, and what decides what it reviews."""
+
+    agent: AgentState
+    metrics: MetricAccumulator
+    review: ReviewState | None = None
+
+
+@struct.dataclass
+class RolloutState:
+    """What one seed has of its environments: the replay, and of each its newest observations and the episode so far."""
+
+    replay_state: ReplayState
+    obs: Shaped[Array, "envs stack *frame"]
+    episode_step: Int[Array, " envs"]
+    episode_return: Float[Array, " envs"]
+    returns: MetricAccumulator
+    distance: MetricAccumulator | None = None
+    """Of a dynamic replay: how far the policy was from its oldest data, since the last log point."""
+
+    def after(self, check: Check) -> RolloutState:
+        """The same after a check of the dynamic replay."""
+        return replace(
+            self, replay_state=replace(self.replay_state, forgotten=check.forgotten), distance=check.distance
+        )
+
+
+class Check(NamedTuple):
+    """All that a check of the dynamic replay changes in a seed's `RolloutState`."""
+
+    forgotten: Int[Array, "*seeds envs"] | None
+    distance: MetricAccumulator | None
+
+
+class Choice(NamedTuple):
+    """What an agent does, and, for a dynamic replay, what it would do without noise."""
+
+    action: Float[Array, "*seeds envs actions"]
+    mean: Float[Array, "*seeds envs actions"] | None
