@@ -18,7 +18,9 @@ def sparse_layers(config: ConfigDict, agent: Agent, total_updates: int) -> list[
     """Path, size, initial and final number of weights of each sparse layer."""
     rows = []
     for name, model in train_states(jax.eval_shape(agent.init, jax.random.key(0))).items():
-        density = density_schedule(network_settings(config, name), total_updates) if ne_jax.masks(model.opt_state) else None
+        density = (
+            density_schedule(network_settings(config, name), total_updates) if ne_jax.masks(model.opt_state) else None
+        )
         if density is not None:
             shapes = ne_jax.sparse_shapes(model.params, SPARSE)
             first, last = (ne_jax.counts(d, shapes) for d in (density.initial, density.final))
