@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 
 from agents.actor_critic import Vision
 from agents.drq import DrQConfig, make_drq
-from agents.updates import MakeOptimiser
 from agents.td3 import TD3Config, make_td3
 from agents.types import Agent
+from agents.updates import MakeOptimiser
 from envs.types import EnvSpec
-from experiments.build.rules import METHODS, method_names, network_settings
 from experiments.build.optimisers import injected
+from experiments.build.rules import METHODS, method_names, network_settings
 
 
 def make_agent(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:

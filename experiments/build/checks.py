@@ -123,7 +123,7 @@ def total_memory() -> int:
 
 
 def _within_container(machine: int) -> int:
-    container = Path("/sys/fs/cgroup/rollout.max")
+    container = Path("/sys/fs/cgroup/memory.max")
     limit = container.read_text().strip() if container.exists() else "max"
     return machine if limit == "max" else min(machine, int(limit))
 

@@ -13,25 +13,25 @@ from ml_collections import ConfigDict
 
 from agents.replay.ring import Replay, make_replay
 from agents.types import Agent, Clock
-from envs.registry import DEVICE_KINDS, HOST_KINDS, device_env, host_env
 from envs.pools.device import DevicePool
 from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike, fit_device
+from envs.registry import DEVICE_KINDS, HOST_KINDS, device_env, host_env
 from envs.types import EnvSpec
-from experiments.build.checks import check_memory, check_window, free_memory, total_memory, validate
-from experiments.build.tasks import make_tasks, physics_of, task_names
-from experiments.train.tasks import TaskSequence
-from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
-from experiments.train.loop import Callback, Run, make_advance, train_on_device, train_on_host
 from experiments.build.agent import make_agent
+from experiments.build.checks import check_memory, check_window, free_memory, total_memory, validate
 from experiments.build.optimisers import make_optimisers
+from experiments.build.replay import choose_store, make_vary
+from experiments.build.tasks import make_tasks, physics_of, task_names
+from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
 from experiments.train.experience import Dynamic
-from experiments.train.task_loop import evaluate_in_turns, train_in_phases
+from experiments.train.loop import Callback, Run, make_advance, train_on_device, train_on_host
+from experiments.train.measure import measure_plasticity
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import EVALUATE, NEVER, WORLD, key_at
 from experiments.train.step import Steps, make_steps
-from experiments.build.replay import choose_store, make_vary
-from experiments.train.measure import measure_plasticity
+from experiments.train.task_loop import evaluate_in_turns, train_in_phases
+from experiments.train.tasks import TaskSequence
 from ne_jax import make_review
 
 TRAIN_STREAM, EVAL_STREAM = range(2)

@@ -11,9 +11,9 @@ import pytest
 
 from configs import gymnax_states, mujoco_states
 from experiments.build import experiment as setups
-from experiments.train.experience import Dynamic
-from experiments.run import run
 from experiments.build.experiment import setup
+from experiments.run import run
+from experiments.train.experience import Dynamic
 from ne_jax.review import make_review
 
 REVIEW = dict(mode="gate", every=7, fraction=0.2, awaken=1.0, gain=1e4, window=3, most=0.7, auto_batch=True)
@@ -60,11 +60,17 @@ def test_settings_reach_the_programs(on, tmp_path, monkeypatch):
         assert told["dynamic"] == Dynamic(min_size=60, threshold=1e-6)
         assert experiment.schedule.forget_every == 15, "60 agent steps are 15 steps of 4 environments"
         assert learner.review.samples.shape == (2, 3)
-        assert rollout.replay_state.mean.shape == rollout.replay_state.action.shape and rollout.replay_state.forgotten.shape == (2, 4)
+        assert (
+            rollout.replay_state.mean.shape == rollout.replay_state.action.shape
+            and rollout.replay_state.forgotten.shape == (2, 4)
+        )
     else:
         assert told["review"] is None and told["dynamic"] is None and experiment.schedule.forget_every == 0
         assert learner.review is rollout.replay_state.mean is rollout.replay_state.forgotten is rollout.distance is None
-    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(rollout.replay_state)) == 2 * experiment.replay.nbytes
+    assert (
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(rollout.replay_state))
+        == 2 * experiment.replay.nbytes
+    )
 
 
 @pytest.mark.parametrize("on", [True, pytest.param(False, marks=pytest.mark.slow)])

@@ -9,8 +9,8 @@ import pytest
 
 from agents.replay.ring import Entry, make_replay
 from configs import dmc_pixels, gymnax_pixels
-from envs.registry import device_env
 from envs.dmc.env import make_dmc
+from envs.registry import device_env
 from experiments.build.replay import choose_store, make_vary
 
 GB = 10**9
@@ -65,7 +65,7 @@ def test_auto_keeps_frames_while_there_is_room():
     spec, config = spec_of("cheetah_run"), config_of(seeds=(0, 1), replay=dict(capacity=100_000))
     frames = 2 * 100_000 * 84 * 84 * 3
     store, why = choose_store(config, spec, frames)
-    assert store == "frame" and "4.2 GB of frames fit into the 4.2 GB of rollout" in why
+    assert store == "frame" and "4.2 GB of frames fit into the 4.2 GB of memory" in why
     store, why = choose_store(config, spec, frames - GB // 100)
     assert store == "scene" and "a scene has 288 bytes, not 21,168" in why
     for chosen in ("scene", "frame"):
