@@ -10,47 +10,23 @@ import jax
 import psutil
 from ml_collections import ConfigDict
 
+from experiments.build.settings import RunSettings
+from settings import check
+
 
 def validate(config: ConfigDict) -> None:
     """ValueError, with the key and the cure, for a setting of the run itself that cannot be."""
     for key, value in flatten(config.to_dict()).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{key} must be a finite number, got {value}")
+    check(RunSettings, config)
     seeds = config.seeds
     whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
     if not seeds or len(set(seeds)) != len(seeds) or not whole:
         raise ValueError(f"seeds must be different whole numbers from 0 to 2**32 - 1, at least one, got {tuple(seeds)}")
-    if config.over_seeds not in ("auto", "vmap", "map"):
-        raise ValueError(f"over_seeds must be auto, vmap or map, got {config.over_seeds!r}")
-    positive = ("total_frames", "batch_size", "log_every", "checkpoint_every")
-    for key in positive:
-        if config[key] < 1:
-            raise ValueError(f"{key} must be positive, got {config[key]}")
-    if config.metrics_every < 0:
-        raise ValueError(
-            f"metrics_every must be a number of updates, or 0 to measure at each log point, got {config.metrics_every}"
-        )
-    for key in ("every", "episodes"):
-        if config.eval[key] < 1:
-            raise ValueError(f"eval.{key} must be positive, got {config.eval[key]}")
-    for key in ("every", "size", "fps"):
-        if config.video[key] < (key != "every"):
-            raise ValueError(f"video.{key} must be positive (every=0 means none), got {config.video[key]}")
     for key in ("action_repeat", "frame_stack", "num_envs"):
         if config.env[key] < 1:
             raise ValueError(f"env.{key} must be positive, got {config.env[key]}")
-    if config.replay.store not in ("auto", "scene", "frame"):
-        raise ValueError(f"replay.store must be auto, scene or frame, got {config.replay.store!r}")
-    if config.replay.nstep_from < 0:
-        raise ValueError(f"replay.nstep_from must not be negative, got {config.replay.nstep_from}")
-    if config.replay.reward_scale <= 0:
-        raise ValueError(f"replay.reward_scale must be positive, got {config.replay.reward_scale}")
-    counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity")
-    periods = ("plasticity.every", "plasticity.reset_every", "review.every", "review.window")
-    for key in counters + periods:
-        group, _, name = key.partition(".")
-        if config[group].get(name, 0) >= 2**31:
-            raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")
     if config.review.auto_batch and config.batch_size % 2:
         raise ValueError(f"review.auto_batch halves batches, so batch_size must be even, got {config.batch_size}")
     _check_dynamic(config)
@@ -69,11 +45,6 @@ def check_window(config: ConfigDict, updates: int) -> None:
 
 def _check_dynamic(config: ConfigDict) -> None:
     dynamic, capacity = config.replay.dynamic, config.replay.capacity
-    for key in ("every", "min_size"):
-        if dynamic[key] < 1:
-            raise ValueError(f"replay.dynamic.{key} must be at least 1, got {dynamic[key]}")
-    if dynamic.threshold < 0:
-        raise ValueError(f"replay.dynamic.threshold must not be negative, got {dynamic.threshold}")
     if not dynamic.on:
         return
     steps = config.total_frames // config.env.action_repeat

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from jaxtyping import PyTree
+from jaxtyping import Array, Key, PyTree
 
 import ne_jax
-from agents.types import AgentState
+from agents.types import Agent, AgentState
 from agents.updates import TrainState
 from envs.pools.host import Snapshot
 from envs.types import EnvState
 from experiments.train.loop import Run
+from experiments.train.seeds import over_seeds
 from experiments.train.state import RolloutState
 
 
@@ -110,6 +113,28 @@ def load_model(folder: Path) -> dict[str, PyTree]:
     """Read what `save_model` wrote, as nested dictionaries of arrays."""
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(folder.absolute())
+
+
+def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]) -> AgentState:
+    """The state of all seeds' agents with the networks that `save_model` wrote, a folder and a key per seed.
+
+    What is not saved, the optimisers' state, is as a new agent's.
+
+    Raises:
+        FileNotFoundError: a folder is missing.
+    """
+    for folder in folders:
+        if not folder.exists():
+            raise FileNotFoundError(f"{folder} holds no networks yet: they come with the run's first checkpoint")
+    state = jax.jit(over_seeds(agent.init, "map"))(keys)
+    saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(load_model, folders))
+    parts = {}
+    for name, part in vars(state).items():
+        if isinstance(part, TrainState):
+            parts[name] = replace(part, params=saved[name]["params"])
+        elif isinstance(part, dict):
+            parts[name] = saved[name]["params"]
+    return replace(state, **parts)
 
 
 def _split(run: Run) -> tuple[Any, tuple[Any, RolloutState]]:
