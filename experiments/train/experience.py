@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,24 +34,24 @@ class Sampler(NamedTuple):
     """What an update learns from, as functions of one seed; without review its state is None.
 
     init(): the state before the first update.
-    sample(replay_state, state, keys, now): a batch, and the decision that led to it. Takes two keys, the second for the
-        decision.
+    sample(replay_state, state, keys, now): a batch, and the decision that led to it. Takes two keys, the second for
+        the decision.
     observe(state, agent_state, batch, now): the state after this update's batch; it is measured before the agent
         learns from it.
-    tell(state, decision): what is logged; the state is that after the update.
+    report(state, decision): what is logged; the state is that after the update.
     """
 
     init: Callable[[], ReviewState | None]
     sample: Callable[..., tuple[Transition, Decision | None]]
     observe: Callable[..., ReviewState | None]
-    tell: Callable[..., Metrics]
+    report: Callable[..., Metrics]
 
 
 def make_sampler(
     agent: Agent,
     replay: Replay,
     batch_size: int,
-    horizon: Callable[[Clock], Any] | None = None,
+    horizon: Callable[[Clock], Int[Array, ""]] | None = None,
     review: Review | None = None,
 ) -> Sampler:
     """Batches of `batch_size` transitions, from early data as often as `review` decides.
@@ -59,7 +60,7 @@ def make_sampler(
         horizon: steps that returns sum at a time; None leaves it to the replay.
     """
 
-    def draw(replay_state: ReplayState, key: Key[Array, ""], now: Clock, **span: Any) -> Transition:
+    def draw(replay_state: ReplayState, key: Key[Array, ""], now: Clock, **span: Float[Array, "2"]) -> Transition:
         how_far = {"horizon": horizon(now)} if horizon else {}
         return replay.sample(replay_state, key, batch_size, **span, **how_far)
 
@@ -68,31 +69,42 @@ def make_sampler(
             init=lambda: None,
             sample=lambda replay_state, state, keys, now: (draw(replay_state, keys[0], now), None),
             observe=lambda state, *_: state,
-            tell=lambda *_: {},
+            report=lambda *_: {},
         )
+    return Sampler(review.init, partial(_reviewed, review, draw), partial(_observe, agent, review), _report)
 
-    def sample(replay_state: ReplayState, state: ReviewState, keys: Any, now: Clock) -> tuple[Transition, Decision]:
-        decision = review.decide(state, keys[1])
-        batch = draw(replay_state, keys[0], now, span=decision.span)
-        return batch if decision.half is None else repeat_half(batch, decision.half), decision
 
-    def observe(state: ReviewState, agent_state: AgentState, batch: Transition, now: Clock) -> ReviewState:
-        # Time is the same for all seeds, so this stays a branch when they are vmapped; most updates do nothing.
-        due = jnp.asarray(now.update) % review.every == 0
-        return jax.lax.cond(
-            due,
-            lambda state, *seen: review.observe(state, critic_fau(agent.activations(*seen))),
-            lambda state, *_: state,
-            *(state, agent_state, batch),
-        )
+def _reviewed(
+    review: Review,
+    draw: Callable[..., Transition],
+    replay_state: ReplayState,
+    state: ReviewState,
+    keys: tuple[Key[Array, ""], Key[Array, ""]],
+    now: Clock,
+) -> tuple[Transition, Decision]:
+    decision = review.decide(state, keys[1])
+    batch = draw(replay_state, keys[0], now, span=decision.span)
+    return batch if decision.half is None else repeat_half(batch, decision.half), decision
 
-    def tell(state: ReviewState, decision: Decision) -> Metrics:
-        told = {"probability": decision.probability, "share": decision.review, "fau": state.fau}
-        if decision.half is not None:
-            told["half_batch"] = decision.half
-        return {f"review/{name}": jnp.asarray(value, jnp.float32) for name, value in told.items()}
 
-    return Sampler(review.init, sample, observe, tell)
+def _observe(
+    agent: Agent, review: Review, state: ReviewState, agent_state: AgentState, batch: Transition, now: Clock
+) -> ReviewState:
+    # Time is the same for all seeds, so this stays a branch when they are vmapped; most updates do nothing.
+    due = jnp.asarray(now.update) % review.every == 0
+    return jax.lax.cond(
+        due,
+        lambda state, *seen: review.observe(state, critic_fau(agent.activations(*seen))),
+        lambda state, *_: state,
+        *(state, agent_state, batch),
+    )
+
+
+def _report(state: ReviewState, decision: Decision) -> Metrics:
+    told = {"probability": decision.probability, "share": decision.review, "fau": state.fau}
+    if decision.half is not None:
+        told["half_batch"] = decision.half
+    return {f"review/{name}": jnp.asarray(value, jnp.float32) for name, value in told.items()}
 
 
 def critic_fau(activations: dict[str, Array]) -> Float[Array, ""]:
@@ -109,26 +121,29 @@ def critic_fau(activations: dict[str, Array]) -> Float[Array, ""]:
 
 def make_forget(
     agent: Agent, replay: Replay, batch_size: int, dynamic: Dynamic
-) -> Callable[[AgentState, ReplayState], tuple[Int[Array, " lanes"], Float[Array, ""]]]:
+) -> Callable[[AgentState, ReplayState], tuple[Int[Array, " envs"], Float[Array, ""]]]:
     """One check of a dynamic replay, `forget(agent_state, replay_state)`: the new `forgotten`, and the distance.
 
     The distance is half the mean squared difference between the means of the policy that collected the oldest
     `PARTS * batch_size` transitions (as many as there are) and those of today's on the same observations
     (RLx2, Tan et al., ICLR 2023; half, as in its code).
     """
+    return partial(_forget, agent, replay, batch_size, dynamic)
+
+
+def _forget(
+    agent: Agent, replay: Replay, batch_size: int, dynamic: Dynamic, state: AgentState, replay_state: ReplayState
+) -> tuple[Int[Array, " envs"], Float[Array, ""]]:
+    def part(places: Int[Array, " batch"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
+        then = replay.past(replay_state, places)
+        now = jax.vmap(lambda obs: agent.act(state, obs, jax.random.key(0), None))(then.obs)
+        squares = ((now - then.mean) ** 2).mean(axis=-1)
+        return jnp.where(then.held, squares, 0).sum(), then.held.sum()
+
     places = jnp.arange(PARTS * batch_size).reshape(PARTS, batch_size)
-
-    def forget(state: AgentState, replay_state: ReplayState) -> tuple[Int[Array, " lanes"], Float[Array, ""]]:
-        def part(places: Int[Array, " batch"]) -> tuple[Array, Array]:
-            then = replay.past(replay_state, places)
-            now = jax.vmap(lambda obs: agent.act(state, obs, jax.random.key(0), None))(then.obs)
-            squares = ((now - then.mean) ** 2).mean(axis=-1)
-            return jnp.where(then.held, squares, 0).sum(), then.held.sum()
-
-        total, count = (each.sum() for each in jax.lax.map(part, places))  # one batch in memory at a time
-        distance = total / jnp.maximum(count, 1) / 2
-        share = jnp.where(distance > dynamic.threshold, DROP, 0)
-        forgotten: Any = replay.forget(replay_state, share, dynamic.min_size).forgotten
-        return forgotten, distance
-
-    return forget
+    total, count = (each.sum() for each in jax.lax.map(part, places))  # one batch in memory at a time
+    distance = total / jnp.maximum(count, 1) / 2
+    share = jnp.where(distance > dynamic.threshold, DROP, 0)
+    forgotten = replay.forget(replay_state, share, dynamic.min_size).forgotten
+    assert forgotten is not None  # of a dynamic replay
+    return forgotten, distance

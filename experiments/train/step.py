@@ -191,7 +191,7 @@ def update(
     batch, decision = sampler.sample(replay_state, review, (sample_key, key_at(key, now.update, REVIEW)), now)
     review = sampler.observe(review, state, batch, now)
     state, metrics = parts.agent.update(state, batch, update_key, now)
-    return state, review, metrics | sampler.tell(review, decision)
+    return state, review, metrics | sampler.report(review, decision)
 
 
 def remember(parts: Parts, rollout: RolloutState, choice: Choice, outcome: AutoResetStep) -> RolloutState:
