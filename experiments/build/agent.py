@@ -69,7 +69,7 @@ def _check_keys(config: ConfigDict, kind: Kind, pixels: bool) -> None:
     """ValueError unless `config.agent` has the agent's settings, those of vision if it sees pixels, and no others."""
     parts = (kind.settings, VisionSettings) if pixels else (kind.settings,)
     wanted = {setting.key for part in parts for setting in settings_of(part)}
-    given = config.agent.keys() - {"name"}
+    given = set(config.agent) - {"name"}
     if given != wanted:
         wrong = [f"lacks agent.{key}" for key in sorted(wanted - given)]
         wrong += [f"has agent.{key}" for key in sorted(given - wanted)]
