@@ -1,131 +1,199 @@
-"""DrQ-v2: data-regularised off-policy control from pixels (Yarats et al., ICLR 2022)."""
+"""DrQ-v2: data-regularised off-policy control from pixels (Yarats et al., ICLR 2022).
+
+Equations are those of the paper, arXiv:2107.09645, section 3.1. Actions lie in [-1, 1].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 from flax import struct
 from jaxtyping import Array, Float, Key, UInt8
 
-from agents.actor_critic import Vision, check_rate, check_settings, make_actor_critic
+from agents.augment import augment
+from agents.encoder import VisionSettings
+from agents.networks import (
+    Actor,
+    ActorCritic,
+    ActorCriticSettings,
+    ActorCriticState,
+    Critic,
+    activations,
+    check_settings,
+    critic_params,
+    encode,
+    encoder_params,
+    init_actor_critic,
+    learn_critic,
+    make_actor_critic,
+)
 from agents.types import Agent, Clock, Metrics, Params, Transition
 from agents.updates import (
     MakeOptimiser,
-    TrainState,
     clipped_double_q_target,
     exploration_action,
     linear_schedule,
     polyak_update,
     truncated_normal,
 )
+from settings import setting
 
 
-class DrQConfig(NamedTuple):
-    """Settings; the defaults are those published for DrQ-v2 (table 2, medium tasks)."""
+@dataclass(frozen=True)
+class DrQSettings(ActorCriticSettings):
+    """The defaults are those published for DrQ-v2 (table 2, medium tasks)."""
 
-    hidden: tuple[int, ...] = (1024, 1024)
-    layer_norm: bool = False
-    crelu: bool = False
-    """ReLU of both signs, side by side."""
-    injectable: tuple[str, ...] = ()
-    """Networks in three parts, trunk + fresh - anchor."""
-    tau: float = 0.01
-    std_initial: float = 1.0
-    std_final: float = 0.1
-    std_steps: int = 500_000
-    """Agent steps over which the exploration noise falls."""
-    std_clip: float = 0.3
-    random_steps: int = 2_000
-    """Agent steps with uniformly random actions at the start."""
+    learning_rate: float = setting(1e-4, "of Adam, for each network", above=0)
+    hidden: tuple[int, ...] = setting((1024, 1024), "widths of the hidden layers of actor and critic", least=1)
+    tau: float = setting(0.01, "rate at which the target critic follows", above=0, most=1)
+    std_initial: float = setting(1.0, "deviation of the noise on actions at the start", least=0)
+    std_final: float = setting(0.1, "deviation of the noise on actions after std_steps", least=0)
+    std_steps: int = setting(500_000, "over which that deviation falls", unit="agent steps", least=1)
+    std_clip: float = setting(0.3, "at which the noise is cut in the losses", least=0)
+    random_steps: int = setting(2_000, "uniformly random actions at the start", unit="agent steps", least=0)
 
 
 @struct.dataclass
-class DrQState:
-    """Everything that DrQ learns. The encoder has no target network."""
+class DrQState(ActorCriticState):
+    """Everything that DrQ learns. Neither encoder nor actor has a target network."""
 
-    encoder: TrainState
-    critic: TrainState
-    actor: TrainState
     target_critic: Params
 
 
 def make_drq(
-    config: DrQConfig, vision: Vision, obs_shape: tuple[int, int, int], action_dim: int, make_optimiser: MakeOptimiser
+    settings: DrQSettings,
+    vision: VisionSettings,
+    obs_shape: tuple[int, ...],
+    action_dim: int,
+    make_optimiser: MakeOptimiser,
+    injectable: tuple[str, ...] = (),
 ) -> Agent:
     """DrQ-v2 for observations of `obs_shape` (height, width, channels of all stacked frames).
+
+    Args:
+        injectable: the networks, `actor` or `critic`, that are in three parts, trunk + fresh - anchor (`Injectable`).
 
     Raises:
         ValueError: a setting is out of range, or the image is too small for the encoder.
     """
-    check_rate("tau", config.tau)
-    not_negative = ("random_steps", "std_initial", "std_final", "std_clip")
-    check_settings(config, positive=("std_steps",), not_negative=not_negative)
-    net = make_actor_critic(
-        config.hidden,
-        vision,
-        obs_shape,
-        action_dim,
-        make_optimiser,
-        init="orthogonal",
-        layer_norm=config.layer_norm,
-        crelu=config.crelu,
-        injectable=config.injectable,
+    check_settings(settings)
+    form = (vision.projection, "orthogonal", settings.layer_norm, settings.crelu)
+    actor = Actor(settings.hidden, action_dim, *form, "actor" in injectable)
+    critic = Critic(settings.hidden, *form, "critic" in injectable)
+    nets = make_actor_critic(actor, critic, settings, vision, obs_shape, action_dim, make_optimiser)
+    return Agent(
+        init=partial(init, nets),
+        act=partial(act, settings, nets),
+        update=partial(update, settings, nets),
+        activations=partial(activations, nets),
+        gradients=partial(gradients, settings, nets),
     )
 
-    def init(key: Key[Array, ""]) -> DrQState:
-        models = net.init(key)
-        return DrQState(**models, target_critic=models["critic"].params)
 
-    def noise(step: Clock) -> Float[Array, ""]:
-        return linear_schedule(config.std_initial, config.std_final, config.std_steps, step.env)
-
-    def act(state: DrQState, obs: UInt8[Array, "h w c"], key: Key[Array, ""], step: Clock | None) -> Array:
-        mean = net.policy(state.actor.params, net.encode(state.encoder, obs[None]))[0]
-        if step is None:
-            return mean
-        return exploration_action(key, mean, noise(step), step.env < config.random_steps)
-
-    def target_of(state: DrQState, batch: Transition, shift: Key[Array, ""], key: Key[Array, ""], step: Clock) -> Array:
-        next_features = net.encode(state.encoder, net.look(shift, batch.next_obs))
-        next_mean = net.policy(state.actor.params, next_features)
-        next_action = truncated_normal(key, next_mean, noise(step), config.std_clip)
-        next_values = net.values(state.target_critic, next_features, next_action)
-        return clipped_double_q_target(batch.reward, batch.discount, next_values)
-
-    def noisy(key: Key[Array, ""], step: Clock) -> Callable[[Array], Array]:
-        """The actions that the actor's loss is of."""
-        return lambda mean: truncated_normal(key, mean, noise(step), config.std_clip)
-
-    def update(state: DrQState, batch: Transition, key: Key[Array, ""], step: Clock) -> tuple[DrQState, Metrics]:
-        shift, next_shift, next_noise, actor_noise, encoder_key, critic_key, actor_key = jax.random.split(key, 7)
-        target = target_of(state, batch, next_shift, next_noise, step)
-        obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
-        models, features, metrics = net.learn_critic(state, obs, batch.action, target, keys, step)
-        # The actor sees the features that the critic's loss was computed on.
-        models["actor"], actor_loss = net.learn_actor(
-            state.actor,
-            models["critic"].params,
-            features,
-            noisy(actor_noise, step),
-            min_q,
-            actor_key,
-            step,
-        )
-        target_critic = polyak_update(state.target_critic, models["critic"], config.tau)
-        metrics |= {"actor_loss": actor_loss, "batch_reward": batch.reward.mean(), "noise": noise(step)}
-        return DrQState(**models, target_critic=target_critic), metrics
-
-    def gradients(state: DrQState, batch: Transition, key: Key[Array, ""], step: Clock) -> dict[str, Params]:
-        shift, next_shift, next_noise, actor_noise = jax.random.split(key, 4)
-        target = target_of(state, batch, next_shift, next_noise, step)
-        obs = net.look(shift, batch.obs)
-        return net.gradients(state, obs, batch.action, target, noisy(actor_noise, step), min_q)
-
-    return Agent(init, act, update, net.activations, gradients)
+def noise(settings: DrQSettings, step: Clock) -> Float[Array, ""]:
+    """sigma(t), the deviation of the exploration noise after t agent steps (eq. 3)."""
+    return linear_schedule(settings.std_initial, settings.std_final, settings.std_steps, step.env)
 
 
-def min_q(values: Float[Array, "2 batch"]) -> Float[Array, " batch"]:
-    """What the actor climbs: the smaller of the two critics' values."""
-    return values.min(axis=0)
+def noisy_action(
+    settings: DrQSettings,
+    nets: ActorCritic,
+    params: Params,
+    features: Float[Array, "batch features"],
+    key: Key[Array, ""],
+    step: Clock,
+) -> Float[Array, "batch actions"]:
+    """a = pi(h) + e with e ~ clip(N(0, sigma(t)^2), -c, c), which both losses are of."""
+    return truncated_normal(key, nets.actor.apply(params, features), noise(settings, step), settings.std_clip)
+
+
+def target_value(
+    settings: DrQSettings, nets: ActorCritic, state: DrQState, batch: Transition, key: Key[Array, ""], step: Clock
+) -> Float[Array, " batch"]:
+    """y = sum_{i<n} gamma^i r_i + gamma^n min(Q1', Q2')(h_n, a_n), the target of eq. 1; the replay has made the sum."""
+    features = encode(nets, encoder_params(state), batch.next_obs)
+    action = noisy_action(settings, nets, state.actor.params, features, key, step)
+    next_values = nets.critic.apply(state.target_critic, features, action)
+    return clipped_double_q_target(batch.reward, batch.discount, next_values)
+
+
+def critic_loss(
+    nets: ActorCritic, params: dict[str, Params], batch: Transition, target: Float[Array, " batch"]
+) -> tuple[Float[Array, ""], tuple[Float[Array, "batch features"], Metrics]]:
+    """sum_k mean (Qk(h, a) - y)^2 over both critics (eq. 1), and the features h that it was computed on.
+
+    Args:
+        params: of `critic` and `encoder`, both of which it moves.
+    """
+    features = encode(nets, params["encoder"], batch.obs)
+    q = nets.critic.apply(params["critic"], features, batch.action)
+    loss = ((q - target) ** 2).mean(axis=1).sum()
+    return loss, (features, {"critic_loss": loss, "q": q.mean(), "q_target": target.mean()})
+
+
+def actor_loss(
+    settings: DrQSettings,
+    nets: ActorCritic,
+    params: Params,
+    critic: Params,
+    features: Float[Array, "batch features"],
+    key: Key[Array, ""],
+    step: Clock,
+) -> Float[Array, ""]:
+    """-mean min(Q1, Q2)(h, a) at a noisy action of the policy (eq. 2). It moves the actor alone, never the encoder."""
+    action = noisy_action(settings, nets, params, features, key, step)
+    return -nets.critic.apply(critic, features, action).min(axis=0).mean()
+
+
+def init(nets: ActorCritic, key: Key[Array, ""]) -> DrQState:
+    """Fresh networks, and a target that equals the critic."""
+    begun = init_actor_critic(nets, key)
+    return DrQState(**vars(begun), target_critic=begun.critic.params)
+
+
+def act(
+    settings: DrQSettings,
+    nets: ActorCritic,
+    state: DrQState,
+    obs: UInt8[Array, "height width channels"],
+    key: Key[Array, ""],
+    step: Clock | None,
+) -> Float[Array, " actions"]:
+    """pi(h) + N(0, sigma(t)^2), uniformly random at first; `step=None` means pi(h)."""
+    mean = nets.actor.apply(state.actor.params, encode(nets, encoder_params(state), obs[None]))[0]
+    if step is None:
+        return mean
+    return exploration_action(key, mean, noise(settings, step), step.env < settings.random_steps)
+
+
+def update(
+    settings: DrQSettings, nets: ActorCritic, state: DrQState, batch: Transition, key: Key[Array, ""], step: Clock
+) -> tuple[DrQState, Metrics]:
+    """One update of critic and encoder, then of the actor, then of the target (algorithm 1)."""
+    keys = jax.random.split(key, 7)
+    batch = augment(keys[:2], batch, nets.shift_pad)
+    target = target_value(settings, nets, state, batch, keys[2], step)
+    slope = jax.grad(partial(critic_loss, nets), has_aux=True)
+    found, (features, metrics) = slope(critic_params(state), batch, target)
+    state = learn_critic(nets, state, found, batch, features, keys[4:6], step)
+    # The actor sees the features that the critic's loss was computed on.
+    slope = jax.value_and_grad(partial(actor_loss, settings, nets))
+    loss, found = slope(state.actor.params, state.critic.params, features, keys[3], step)
+    actor = nets.actor.learn(state.actor, found, (features,), keys[6], step)
+    target_critic = polyak_update(state.target_critic, state.critic, settings.tau)
+    metrics |= {"actor_loss": loss, "batch_reward": batch.reward.mean(), "noise": noise(settings, step)}
+    return replace(state, actor=actor, target_critic=target_critic), metrics
+
+
+def gradients(
+    settings: DrQSettings, nets: ActorCritic, state: DrQState, batch: Transition, key: Key[Array, ""], step: Clock
+) -> dict[str, Params]:
+    """Of both losses, by network, all at the parameters in `state`."""
+    keys = jax.random.split(key, 4)
+    batch = augment(keys[:2], batch, nets.shift_pad)
+    target = target_value(settings, nets, state, batch, keys[2], step)
+    found, (features, _) = jax.grad(partial(critic_loss, nets), has_aux=True)(critic_params(state), batch, target)
+    slope = jax.grad(partial(actor_loss, settings, nets))
+    return found | {"actor": slope(state.actor.params, state.critic.params, features, keys[3], step)}

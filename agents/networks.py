@@ -1,95 +1,25 @@
-"""Flax modules shared by the agents."""
+"""The networks that off-policy actor-critics share, each with its optimiser. What they learn is said by the agents."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt8
+import optax
+from flax import struct
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key
 
-_orthogonal = nn.initializers.orthogonal
-
-
-class Conv(nn.Module):
-    """A 3x3 convolution without padding and its ReLU, [batch, height, width, in] to
-    [batch, height', width', features]; the activations are sown.
-
-    `im2col=True` computes it as strided slices and one matrix product. XLA on CPU runs its own convolution on one
-    thread inside any loop or branch, and under `vmap`; the matrix product is immune to both.
-    """
-
-    features: int
-    stride: int = 1
-    im2col: bool = False
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height2 width2 features"]:
-        shape = (3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", _orthogonal(math.sqrt(2)), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.im2col:
-            out = _im2col(x, self.stride) @ kernel.reshape(-1, self.features)
-        else:
-            strides = (self.stride, self.stride)
-            out = jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        h = nn.relu(out + bias)
-        self.sow("intermediates", "activation", h)
-        return h
-
-
-def _im2col(x: Float[Array, "batch height width channels"], stride: int) -> Float[Array, "batch h w patch"]:
-    height, width = (conv_size(n, stride) for n in x.shape[1:3])
-    taps = [
-        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
-        for i in range(3)
-        for j in range(3)
-    ]
-    return jnp.concatenate(taps, axis=-1)
-
-
-def conv_size(size: int, stride: int) -> int:
-    """Width of the output of `Conv` for an input of `size` pixels."""
-    return (size - 3) // stride + 1
-
-
-def encoded_size(image_size: int, strides: tuple[int, ...]) -> int:
-    """Width of the encoder's output. ValueError if the image is too small for it."""
-    size = image_size
-    for stride in strides:
-        if size < 3:
-            raise ValueError(
-                f"env.image_size={image_size} is too small for an encoder with strides {strides}; "
-                f"it needs at least {_smallest_image(strides)} pixels"
-            )
-        size = conv_size(size, stride)
-    return size
-
-
-def _smallest_image(strides: tuple[int, ...]) -> int:
-    size = 1
-    for stride in reversed(strides):
-        size = (size - 1) * stride + 3
-    return size
-
-
-class Encoder(nn.Module):
-    """DrQ-v2's convolutional encoder: uint8 [batch, height, width, channels] to float32 [batch, features]."""
-
-    channels: int = 32
-    strides: tuple[int, ...] = (2, 1, 1, 1)
-    im2col: bool = False
-
-    @nn.compact
-    def __call__(self, pixels: UInt8[Array, "batch height width channels"]) -> Float[Array, "batch features"]:
-        x = pixels.astype(jnp.float32) / 255 - 0.5
-        for i, stride in enumerate(self.strides):
-            x = Conv(self.channels, stride, self.im2col, name=f"conv_{i}")(x)
-        return x.reshape(x.shape[0], -1)
-
+import ne_jax
+from agents.encoder import VisionSettings, make_encoder
+from agents.types import Clock, Obs, Params, Transition
+from agents.updates import MakeOptimiser, Network, TrainState, make_network
+from settings import check, setting
 
 Init = Literal["orthogonal", "uniform"]
 """Of dense layers: orthogonal weights and zero biases (DrQ-v2), or both uniform over +-1/sqrt(inputs), as PyTorch
@@ -98,14 +28,16 @@ does by default and TD3's published results are made with."""
 
 def dense(features: int, x: Float[Array, "batch in"], init: Init, name: str) -> Float[Array, "batch features"]:
     """A dense layer called `name`, for use inside a compact module."""
-    kernel_init, bias_init = _orthogonal(), nn.initializers.zeros
+    kernel_init, bias_init = nn.initializers.orthogonal(), nn.initializers.zeros
     if init == "uniform":
         bound = 1 / math.sqrt(x.shape[-1])
         kernel_init = bias_init = partial(_uniform, bound)
     return nn.Dense(features, kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
 
 
-def _uniform(bound: float, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def _uniform(
+    bound: float, key: Key[Array, ""], shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "..."]:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
@@ -187,11 +119,9 @@ class Actor(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
-        x = (
-            features
-            if self.projection is None
-            else Projection(self.projection, self.init_as, name="projection")(features)
-        )
+        x = features
+        if self.projection is not None:
+            x = Projection(self.projection, self.init_as, name="projection")(features)
         mlp = Injectable if self.injectable else MLP
         return jnp.tanh(mlp(self.hidden, self.actions, self.init_as, self.layer_norm, self.crelu, name="policy")(x))
 
@@ -210,13 +140,138 @@ class Critic(nn.Module):
     def __call__(
         self, features: Float[Array, "batch in"], action: Float[Array, "batch actions"]
     ) -> Float[Array, "2 batch"]:
-        x = (
-            features
-            if self.projection is None
-            else Projection(self.projection, self.init_as, name="projection")(features)
-        )
+        x = features
+        if self.projection is not None:
+            x = Projection(self.projection, self.init_as, name="projection")(features)
         x = jnp.concatenate([x, action], axis=-1)
         mlp = Injectable if self.injectable else MLP
         settings = (self.hidden, 1, self.init_as, self.layer_norm, self.crelu)
         twins = [mlp(*settings, name=name)(x) for name in ("q1", "q2")]
         return jnp.stack([q[:, 0] for q in twins])
+
+
+@dataclass(frozen=True)
+class ActorCriticSettings:
+    """Settings that all actor-critics have."""
+
+    learning_rate: float = setting(3e-4, "of Adam, for each network", above=0)
+    hidden: tuple[int, ...] = setting((256, 256), "widths of the hidden layers of actor and critic", least=1)
+    layer_norm: bool = setting(False, "LayerNorm before each hidden layer's ReLU")
+    crelu: bool = setting(False, "ReLU of both signs, side by side")
+
+
+def check_settings(settings: ActorCriticSettings) -> None:
+    """ValueError, which names `agent.KEY`, for the first setting of an agent that is out of range."""
+    if not settings.hidden or min(settings.hidden) < 1:
+        raise ValueError(f"agent.hidden must name at least one positive width, got {settings.hidden}")
+    check(type(settings), settings, "agent.")
+
+
+class ActorCritic(NamedTuple):
+    """The networks of an agent; from pixels actor and critic see the features that the encoder makes of them."""
+
+    encoder: Network | None
+    """None where observations are states, which are features as they are."""
+    critic: Network
+    actor: Network
+    shift_pad: int | None
+    """Pixels by which what the losses see is shifted at random; None for states."""
+
+
+@struct.dataclass
+class ActorCriticState:
+    """What every actor-critic learns."""
+
+    encoder: TrainState | None
+    critic: TrainState
+    actor: TrainState
+
+
+State = TypeVar("State", bound=ActorCriticState)
+
+
+def make_actor_critic(
+    actor: nn.Module,
+    critic: nn.Module,
+    settings: ActorCriticSettings,
+    vision: VisionSettings | None,
+    obs_shape: tuple[int, ...],
+    action_dim: int,
+    make_optimiser: MakeOptimiser,
+) -> ActorCritic:
+    """The networks for pixels of `obs_shape` (height, width, channels), or for states where `vision` is None.
+
+    Args:
+        actor: module from features [batch, features].
+        critic: module from features and actions, [batch, features] and [batch, actions], to values [2, batch].
+
+    Raises:
+        ValueError: a setting of `vision` is out of range, or does not fit what is observed.
+    """
+    make = partial(make_network, inner=optax.adam(settings.learning_rate), make_optimiser=make_optimiser)
+    features, encoder = jnp.zeros((1, *obs_shape)), None
+    if vision is not None:
+        module, pixels = make_encoder(vision, obs_shape), jnp.zeros((1, *obs_shape), jnp.uint8)
+        encoder = make("encoder", module, (pixels,), plastic=False)
+        shape = jax.eval_shape(lambda key: module.init_with_output(key, pixels)[0], jax.random.key(0)).shape
+        features = jnp.zeros(shape)
+    elif len(obs_shape) != 1:
+        raise ValueError(f"an agent without vision learns from states, and got observations of shape {obs_shape}")
+    return ActorCritic(
+        encoder=encoder,
+        critic=make("critic", critic, (features, jnp.zeros((1, action_dim))), plastic=True),
+        actor=make("actor", actor, (features,), plastic=True),
+        shift_pad=vision.shift_pad if vision else None,
+    )
+
+
+def init_actor_critic(nets: ActorCritic, key: Key[Array, ""]) -> ActorCriticState:
+    """Fresh networks."""
+    keys = iter(jax.random.split(key, 6))
+    encoder = nets.encoder.init(next(keys), next(keys)) if nets.encoder is not None else None
+    critic = nets.critic.init(next(keys), next(keys))
+    return ActorCriticState(encoder, critic, actor=nets.actor.init(next(keys), next(keys)))
+
+
+def encode(nets: ActorCritic, params: Params | None, obs: Obs) -> Float[Array, "batch features"]:
+    """Features of a batch of observations; `params` are the encoder's, None for states."""
+    return obs if nets.encoder is None else nets.encoder.apply(params, obs)
+
+
+def encoder_params(state: ActorCriticState) -> Params | None:
+    """The encoder's parameters; None for states."""
+    return None if state.encoder is None else state.encoder.params
+
+
+def critic_params(state: ActorCriticState) -> dict[str, Params]:
+    """What the critic's loss moves, by network: the critic, and the encoder if there is one."""
+    encoder = {} if state.encoder is None else {"encoder": state.encoder.params}
+    return {"critic": state.critic.params} | encoder
+
+
+def learn_critic(
+    nets: ActorCritic,
+    state: State,
+    gradients: dict[str, Params],
+    batch: Transition,
+    features: Float[Array, "batch features"],
+    keys: Key[Array, "2"],
+    step: Clock,
+) -> State:
+    """One step of encoder and critic along the gradients of the critic's loss on `batch`, of these `features`."""
+    encoder = state.encoder
+    if nets.encoder is not None and encoder is not None:
+        encoder = nets.encoder.learn(encoder, gradients["encoder"], (batch.obs,), keys[0], step)
+    critic = nets.critic.learn(state.critic, gradients["critic"], (features, batch.action), keys[1], step)
+    return replace(state, encoder=encoder, critic=critic)
+
+
+def activations(
+    nets: ActorCritic, state: ActorCriticState, batch: Transition
+) -> dict[str, Float[Array, "batch units"]]:
+    """Hidden activations of actor and critic by layer, such as `critic/q1/hidden_0`."""
+    features = encode(nets, encoder_params(state), batch.obs)
+    actor = ne_jax.flax_activity(nets.actor.module.apply)(state.actor.params, (features,))
+    critic = ne_jax.flax_activity(nets.critic.module.apply)(state.critic.params, (features, batch.action))
+    found = {"actor": actor, "critic": critic}
+    return {f"{name}/{path}": h for name, layers in found.items() for path, h in layers.items()}

@@ -1,172 +1,237 @@
-"""TD3: twin delayed deep deterministic policy gradient (Fujimoto et al., ICML 2018), from states or from pixels."""
+"""TD3: twin delayed deep deterministic policy gradient (Fujimoto et al., ICML 2018), from states or from pixels.
+
+Equations, sections and algorithm 1 are those of the paper, arXiv:1802.09477. Actions lie in [-1, 1].
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Key
 
-from agents.actor_critic import Vision, check_rate, check_settings, make_actor_critic
+from agents.augment import augment
+from agents.encoder import VisionSettings
+from agents.networks import (
+    Actor,
+    ActorCritic,
+    ActorCriticSettings,
+    ActorCriticState,
+    Critic,
+    Init,
+    activations,
+    check_settings,
+    critic_params,
+    encode,
+    encoder_params,
+    init_actor_critic,
+    learn_critic,
+    make_actor_critic,
+)
 from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
 from agents.updates import (
     MakeOptimiser,
     TrainState,
     clipped_double_q_target,
     exploration_action,
-    mask_target,
     polyak_update,
+    sync_target,
 )
+from settings import setting
 
 
-class TD3Config(NamedTuple):
-    """Settings; the defaults are those of the authors' code, as published for MuJoCo. Actions lie in [-1, 1]."""
+@dataclass(frozen=True)
+class TD3Settings(ActorCriticSettings):
+    """The defaults are those of the authors' code, as published for MuJoCo."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    layer_norm: bool = False
-    """LayerNorm before each hidden layer's ReLU."""
-    crelu: bool = False
-    """ReLU of both signs, side by side."""
-    injectable: tuple[str, ...] = ()
-    """Networks in three parts, trunk + fresh - anchor."""
-    tau: float = 0.005
-    policy_delay: int = 2
-    """Critic updates per update of the actor and of the target networks."""
-    smoothing_std: float = 0.2
-    """Of the noise on the target policy's actions ..."""
-    smoothing_clip: float = 0.5
-    """... which is cut at this."""
-    exploration_std: float = 0.1
-    random_steps: int = 25_000
-    """Agent steps with uniformly random actions at the start."""
-    ema: float = 0.0
-    """Decay of averaged weights, per update of the actor, for evaluation ("elastic" in NE's code); 0 for none."""
+    tau: float = setting(0.005, "rate at which target networks follow", above=0, most=1)
+    policy_delay: int = setting(2, "critic updates per update of actor and targets", least=1)
+    smoothing_std: float = setting(0.2, "deviation of the noise on the target policy's actions", least=0)
+    smoothing_clip: float = setting(0.5, "at which that noise is cut", least=0)
+    exploration_std: float = setting(0.1, "deviation of the noise on actions", least=0)
+    random_steps: int = setting(25_000, "uniformly random actions at the start", unit="agent steps", least=0)
+    ema: float = setting(
+        0.0,
+        "decay of averaged weights for evaluation, per update of the actor (elastic in NE's code); 0 for none",
+        least=0,
+        below=1,
+    )
 
 
 @struct.dataclass
-class TD3State:
+class TD3State(ActorCriticState):
     """Everything that TD3 learns. The encoder has no target network; `average` is None where no average is kept."""
 
-    encoder: TrainState | None
-    critic: TrainState
-    actor: TrainState
     target_critic: Params
     target_actor: Params
     average: dict[str, Params] | None
     actor_loss: Float[Array, ""]
-    """Of the actor's newest update, for the log: it has none of its own in most updates."""
+    """Of the actor's newest update, for the log: most updates have none of their own."""
 
 
 def make_td3(
-    config: TD3Config,
-    vision: Vision | None,
+    settings: TD3Settings,
+    vision: VisionSettings | None,
     obs_shape: tuple[int, ...],
     action_dim: int,
     make_optimiser: MakeOptimiser,
+    injectable: tuple[str, ...] = (),
 ) -> Agent:
     """TD3 for states of `obs_shape` (features,), or with `vision` for pixels (height, width, channels).
 
     From pixels the encoder, its random shifts and its training are DrQ-v2's: only the critic's loss moves it.
 
+    Args:
+        injectable: the networks, `actor` or `critic`, that are in three parts, trunk + fresh - anchor (`Injectable`).
+
     Raises:
         ValueError: a setting is out of range, or the image is too small for the encoder.
     """
-    _validate(config)
-    net = make_actor_critic(
-        config.hidden,
-        vision,
-        obs_shape,
-        action_dim,
-        make_optimiser,
-        init="orthogonal" if vision else "uniform",
-        layer_norm=config.layer_norm,
-        crelu=config.crelu,
-        injectable=config.injectable,
+    check_settings(settings)
+    init_as: Init = "orthogonal" if vision else "uniform"
+    form = (vision.projection if vision else None, init_as, settings.layer_norm, settings.crelu)
+    actor = Actor(settings.hidden, action_dim, *form, "actor" in injectable)
+    critic = Critic(settings.hidden, *form, "critic" in injectable)
+    nets = make_actor_critic(actor, critic, settings, vision, obs_shape, action_dim, make_optimiser)
+    return Agent(
+        init=partial(init, settings, nets),
+        act=partial(act, settings, nets),
+        update=partial(update, settings, nets),
+        activations=partial(activations, nets),
+        gradients=partial(gradients, settings, nets),
     )
 
-    def init(key: Key[Array, ""]) -> TD3State:
-        models = net.init(key)
-        critic, actor = models["critic"].params, models["actor"].params
-        average = {name: model.params for name, model in seen(models).items()} if config.ema else None
-        return TD3State(**models, target_critic=critic, target_actor=actor, average=average, actor_loss=jnp.zeros(()))
 
-    def seen(models: dict[str, Any]) -> dict[str, TrainState]:
-        """The models that acting needs."""
-        return {name: model for name, model in models.items() if name != "critic" and model is not None}
-
-    def act(state: TD3State, obs: Obs, key: Key[Array, ""], step: Clock | None) -> Float[Array, " actions"]:
-        encoder, actor = state.encoder, state.actor.params
-        if step is None and state.average is not None:
-            actor = state.average["actor"]
-            encoder = encoder and replace(encoder, params=state.average["encoder"])
-        mean = net.policy(actor, net.encode(encoder, obs[None]))[0]
-        if step is None:
-            return mean
-        return exploration_action(key, mean, config.exploration_std, step.env < config.random_steps)
-
-    def smoothed(key: Key[Array, ""], mean: Float[Array, "batch actions"]) -> Float[Array, "batch actions"]:
-        noise = config.smoothing_std * jax.random.normal(key, mean.shape)
-        return jnp.clip(mean + jnp.clip(noise, -config.smoothing_clip, config.smoothing_clip), -1, 1)
-
-    def target_of(state: TD3State, batch: Transition, shift: Key[Array, ""], noise: Key[Array, ""]) -> Array:
-        next_features = net.encode(state.encoder, net.look(shift, batch.next_obs))
-        next_action = smoothed(noise, net.policy(state.target_actor, next_features))
-        next_values = net.values(state.target_critic, next_features, next_action)
-        return clipped_double_q_target(batch.reward, batch.discount, next_values)
-
-    def improve(state: TD3State, features: Array, key: Key[Array, ""], step: Clock) -> TD3State:
-        """The delayed half: the actor climbs Q1, and the targets follow."""
-        actor, loss = net.learn_actor(state.actor, state.critic.params, features, as_it_is, first, key, step)
-        average = state.average
-        if average is not None:
-            models = seen({"encoder": state.encoder, "actor": actor})
-            average = {name: polyak_update(average[name], model, 1 - config.ema) for name, model in models.items()}
-        return replace(
-            state,
-            actor=actor,
-            target_actor=polyak_update(state.target_actor, actor, config.tau),
-            target_critic=polyak_update(state.target_critic, state.critic, config.tau),
-            average=average,
-            actor_loss=loss,
-        )
-
-    def update(state: TD3State, batch: Transition, key: Key[Array, ""], step: Clock) -> tuple[TD3State, Metrics]:
-        shift, next_shift, next_noise, encoder_key, critic_key, actor_key = jax.random.split(key, 6)
-        target = target_of(state, batch, next_shift, next_noise)
-        obs, keys = net.look(shift, batch.obs), (encoder_key, critic_key)
-        models, features, metrics = net.learn_critic(state, obs, batch.action, target, keys, step)
-        # The target stays where it is, but what the critic's optimiser has just set to zero is zero there at once.
-        target_critic = mask_target(state.target_critic, models["critic"])
-        state = replace(state, encoder=models["encoder"], critic=models["critic"], target_critic=target_critic)
-        # Time is the same for all seeds, so this stays a branch when they are vmapped.
-        due = jnp.asarray(step.update) % config.policy_delay == 0
-        state = jax.lax.cond(due, improve, lambda state, *_: state, state, features, actor_key, step)
-        return state, metrics | {"actor_loss": state.actor_loss, "batch_reward": batch.reward.mean()}
-
-    def gradients(state: TD3State, batch: Transition, key: Key[Array, ""], step: Clock) -> dict[str, Params]:
-        shift, next_shift, noise = jax.random.split(key, 3)
-        target = target_of(state, batch, next_shift, noise)
-        return net.gradients(state, net.look(shift, batch.obs), batch.action, target, as_it_is, first)
-
-    return Agent(init, act, update, net.activations, gradients)
+def target_action(
+    settings: TD3Settings,
+    nets: ActorCritic,
+    params: Params,
+    features: Float[Array, "batch features"],
+    key: Key[Array, ""],
+) -> Float[Array, "batch actions"]:
+    """pi'(s') + e with e ~ clip(N(0, sigma), -c, c), cut at the bounds of actions: target policy smoothing (5.3)."""
+    mean = nets.actor.apply(params, features)
+    noise = settings.smoothing_std * jax.random.normal(key, mean.shape)
+    return jnp.clip(mean + jnp.clip(noise, -settings.smoothing_clip, settings.smoothing_clip), -1, 1)
 
 
-def as_it_is(mean: Float[Array, "batch actions"]) -> Float[Array, "batch actions"]:
-    """The action that the actor's loss is of."""
-    return mean
+def target_value(
+    settings: TD3Settings, nets: ActorCritic, state: TD3State, batch: Transition, key: Key[Array, ""]
+) -> Float[Array, " batch"]:
+    """y = r + discount * min(Q1', Q2')(s', a'), the clipped double-Q target (eq. 10), at a smoothed a'."""
+    features = encode(nets, encoder_params(state), batch.next_obs)
+    action = target_action(settings, nets, state.target_actor, features, key)
+    next_values = nets.critic.apply(state.target_critic, features, action)
+    return clipped_double_q_target(batch.reward, batch.discount, next_values)
 
 
-def first(values: Float[Array, "2 batch"]) -> Float[Array, " batch"]:
-    """The critic that the actor climbs."""
-    return values[0]
+def critic_loss(
+    nets: ActorCritic, params: dict[str, Params], batch: Transition, target: Float[Array, " batch"]
+) -> tuple[Float[Array, ""], tuple[Float[Array, "batch features"], Metrics]]:
+    """sum_i mean (y - Qi(s, a))^2 over both critics (algorithm 1), and the features that it was computed on.
+
+    Args:
+        params: of `critic`, and from pixels of `encoder`.
+    """
+    features = encode(nets, params.get("encoder"), batch.obs)
+    q = nets.critic.apply(params["critic"], features, batch.action)
+    loss = ((q - target) ** 2).mean(axis=1).sum()
+    return loss, (features, {"critic_loss": loss, "q": q.mean(), "q_target": target.mean()})
 
 
-def _validate(config: TD3Config) -> None:
-    check_rate("tau", config.tau)
-    if not 0 <= config.ema < 1:
-        raise ValueError(f"agent.ema is the decay of an average and must lie in [0, 1), got {config.ema}")
-    not_negative = ("smoothing_std", "smoothing_clip", "exploration_std", "random_steps")
-    check_settings(config, positive=("policy_delay",), not_negative=not_negative)
+def actor_loss(
+    nets: ActorCritic, params: Params, critic: Params, features: Float[Array, "batch features"]
+) -> Float[Array, ""]:
+    """-mean Q1(s, pi(s)), whose descent is the deterministic policy gradient (algorithm 1)."""
+    q1, _ = nets.critic.apply(critic, features, nets.actor.apply(params, features))
+    return -q1.mean()
+
+
+def init(settings: TD3Settings, nets: ActorCritic, key: Key[Array, ""]) -> TD3State:
+    """Fresh networks, and targets that equal them."""
+    begun = init_actor_critic(nets, key)
+    average = acting(begun.encoder, begun.actor) if settings.ema else None
+    return TD3State(
+        **vars(begun),
+        target_critic=begun.critic.params,
+        target_actor=begun.actor.params,
+        average=average,
+        actor_loss=jnp.zeros(()),
+    )
+
+
+def acting(encoder: TrainState | None, actor: TrainState) -> dict[str, Params]:
+    """The parameters that acting needs."""
+    return {"actor": actor.params} | ({"encoder": encoder.params} if encoder is not None else {})
+
+
+def act(
+    settings: TD3Settings, nets: ActorCritic, state: TD3State, obs: Obs, key: Key[Array, ""], step: Clock | None
+) -> Float[Array, " actions"]:
+    """pi(s) + N(0, sigma), uniformly random at first; `step=None` means pi(s), of the average where one is kept."""
+    params = acting(state.encoder, state.actor)
+    if step is None and state.average is not None:
+        params = state.average
+    mean = nets.actor.apply(params["actor"], encode(nets, params.get("encoder"), obs[None]))[0]
+    if step is None:
+        return mean
+    return exploration_action(key, mean, settings.exploration_std, step.env < settings.random_steps)
+
+
+def update(
+    settings: TD3Settings, nets: ActorCritic, state: TD3State, batch: Transition, key: Key[Array, ""], step: Clock
+) -> tuple[TD3State, Metrics]:
+    """One turn of algorithm 1: the critics learn, and in every `policy_delay`-th turn the actor does."""
+    keys = jax.random.split(key, 6)
+    batch = augment(keys[:2], batch, nets.shift_pad)
+    target = target_value(settings, nets, state, batch, keys[2])
+    slope = jax.grad(partial(critic_loss, nets), has_aux=True)
+    found, (features, metrics) = slope(critic_params(state), batch, target)
+    state = learn_critic(nets, state, found, batch, features, keys[3:5], step)
+    # Between the delayed updates the target stays where it is, but for what the critic's optimiser has just changed.
+    state = replace(state, target_critic=sync_target(state.target_critic, state.critic))
+    # Time is the same for all seeds, so this stays a branch when they are vmapped.
+    due = jnp.asarray(step.update) % settings.policy_delay == 0
+    delayed = partial(delayed_update, settings, nets)
+    state = jax.lax.cond(due, delayed, lambda state, *_: state, state, features, keys[5], step)
+    return state, metrics | {"actor_loss": state.actor_loss, "batch_reward": batch.reward.mean()}
+
+
+def delayed_update(
+    settings: TD3Settings,
+    nets: ActorCritic,
+    state: TD3State,
+    features: Float[Array, "batch features"],
+    key: Key[Array, ""],
+    step: Clock,
+) -> TD3State:
+    """The delayed half of algorithm 1: the actor learns, and the targets follow (section 5.2)."""
+    loss, slope = jax.value_and_grad(partial(actor_loss, nets))(state.actor.params, state.critic.params, features)
+    actor = nets.actor.learn(state.actor, slope, (features,), key, step)
+    average = state.average
+    if average is not None:
+        models = {"actor": actor} | ({"encoder": state.encoder} if state.encoder is not None else {})
+        average = {name: polyak_update(average[name], model, 1 - settings.ema) for name, model in models.items()}
+    return replace(
+        state,
+        actor=actor,
+        target_actor=polyak_update(state.target_actor, actor, settings.tau),
+        target_critic=polyak_update(state.target_critic, state.critic, settings.tau),
+        average=average,
+        actor_loss=loss,
+    )
+
+
+def gradients(
+    settings: TD3Settings, nets: ActorCritic, state: TD3State, batch: Transition, key: Key[Array, ""], step: Clock
+) -> dict[str, Params]:
+    """Of both losses, by network, all at the parameters in `state`."""
+    keys = jax.random.split(key, 3)
+    batch = augment(keys[:2], batch, nets.shift_pad)
+    target = target_value(settings, nets, state, batch, keys[2])
+    found, (features, _) = jax.grad(partial(critic_loss, nets), has_aux=True)(critic_params(state), batch, target)
+    of_actor = jax.grad(partial(actor_loss, nets))(state.actor.params, state.critic.params, features)
+    return found | {"actor": of_actor}

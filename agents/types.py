@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
-Params = Any
-AgentState = Any
+Params = PyTree[Float[Array, "..."]]
+"""A network's parameters."""
+AgentState = PyTree[Shaped[Array, "..."]]
+"""A dataclass of its own for each agent."""
 Metrics = dict[str, Float[Array, ""]]
-Obs = Array
+Obs = Shaped[Array, "..."]
+"""States, float32 [*batch, features], or pixels, uint8 [*batch, height, width, channels]."""
 
 
 class Clock(NamedTuple):
@@ -46,5 +49,5 @@ class Agent(NamedTuple):
     init: Callable[[Key[Array, ""]], AgentState]
     act: Callable[[AgentState, Obs, Key[Array, ""], Clock | None], Float[Array, " actions"]]
     update: Callable[[AgentState, Transition, Key[Array, ""], Clock], tuple[AgentState, Metrics]]
-    activations: Callable[[AgentState, Transition], dict[str, Array]]
+    activations: Callable[[AgentState, Transition], dict[str, Float[Array, "batch units"]]]
     gradients: Callable[[AgentState, Transition, Key[Array, ""], Clock], dict[str, Params]]

@@ -1,16 +1,16 @@
-"""What off-policy actor-critics share: descending a loss, following with a target, the twin target, exploration."""
+"""What off-policy actor-critics share: how a network takes a step, its target follows, and an agent explores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 import ne_jax
 from agents.types import AgentState, Clock, Params
@@ -25,8 +25,9 @@ class Optimiser(NamedTuple):
 
 Initialise = Callable[[Key[Array, ""]], Params]
 """Draws a network's fresh parameters."""
-MakeOptimiser = Callable[[str, nn.Module, Initialise], Optimiser]
-"""Gives the optimiser for the network of a name (`actor`, `critic`, `encoder`)."""
+MakeOptimiser = Callable[[optax.GradientTransformation, str, nn.Module, Initialise, bool], Optimiser]
+"""`make_optimiser(inner, name, module, initialise, plastic)`: `inner`, such as Adam, as it is to train the network of a
+name (`actor`, `critic`, `encoder`). Only where `plastic` holds may it change the topology of the hidden layers."""
 
 
 @struct.dataclass
@@ -51,9 +52,9 @@ def create_train_state(optimiser: Optimiser, key: Key[Array, ""], params: Params
 def apply_gradients(
     optimiser: Optimiser,
     model: TrainState,
-    gradients: PyTree,
+    gradients: Params,
     *,
-    batch: tuple[Any, ...],
+    batch: tuple[Shaped[Array, "..."], ...],
     key: Key[Array, ""],
     step: Clock,
 ) -> TrainState:
@@ -65,13 +66,56 @@ def apply_gradients(
     return TrainState(optax.apply_updates(model.params, updates), opt_state)
 
 
+class Network(NamedTuple):
+    """A module and what trains it."""
+
+    module: nn.Module
+    inputs: tuple[Shaped[Array, "1 ..."], ...]
+    """Of the shapes and types that the module sees."""
+    optimiser: Optimiser
+
+    def draw(self, key: Key[Array, ""]) -> Params:
+        """Fresh parameters."""
+        return self.module.init(key, *self.inputs)["params"]
+
+    def init(self, key: Key[Array, ""], prepare_key: Key[Array, ""]) -> TrainState:
+        """Fresh parameters, as the optimiser has prepared them, and its state."""
+        return create_train_state(self.optimiser, prepare_key, self.draw(key))
+
+    def apply(self, params: Params, *inputs: Shaped[Array, "batch ..."]) -> Float[Array, "..."]:
+        """What the module makes of a batch."""
+        return self.module.apply({"params": params}, *inputs)  # pyright: ignore[reportReturnType]
+
+    def learn(
+        self, model: TrainState, gradients: Params, inputs: tuple[Array, ...], key: Key[Array, ""], step: Clock
+    ) -> TrainState:
+        """One step of the optimiser; `inputs` are what the module saw when the gradients were taken."""
+        return apply_gradients(self.optimiser, model, gradients, batch=inputs, key=key, step=step)
+
+
+def make_network(
+    name: str,
+    module: nn.Module,
+    inputs: tuple[Shaped[Array, "1 ..."], ...],
+    inner: optax.GradientTransformation,
+    make_optimiser: MakeOptimiser,
+    *,
+    plastic: bool,
+) -> Network:
+    """A network that `inner` trains; if `plastic`, the topology of its hidden layers may change."""
+    draw = Network(module, inputs, Optimiser(inner)).draw
+    # In a vmapped update, drawing orthogonal weights for all seeds at once deadlocks on CPUs: one after the other.
+    one_by_one = jax.custom_batching.sequential_vmap(draw)
+    return Network(module, inputs, make_optimiser(inner, name, module, one_by_one, plastic))
+
+
 def polyak_update(target: Params, model: TrainState, tau: float) -> Params:
-    """Move a target network by `tau` towards `model`; what the model's optimiser holds at zero is zero here too."""
-    return mask_target(optax.incremental_update(model.params, target, tau), model)
+    """Move a target network by `tau` towards `model`: tau * model + (1 - tau) * target, then `sync_target`."""
+    return sync_target(optax.incremental_update(model.params, target, tau), model)
 
 
-def mask_target(target: Params, model: TrainState) -> Params:
-    """`target` where it is, but zero where the model's optimiser holds its weights at zero."""
+def sync_target(target: Params, model: TrainState) -> Params:
+    """`target` with what the model's optimiser did beside learning: what it holds at zero is zero here at once, too."""
     return ne_jax.apply(ne_jax.masks(model.opt_state), target)
 
 
@@ -83,7 +127,7 @@ def clipped_double_q_target(
 
 
 def exploration_action(
-    key: Key[Array, ""], mean: Float[Array, " actions"], std: Float[Array, ""] | float, random: Any
+    key: Key[Array, ""], mean: Float[Array, " actions"], std: Float[Array, ""] | float, random: Bool[Array, ""] | bool
 ) -> Float[Array, " actions"]:
     """`mean` with Gaussian noise, cut to the action bounds; uniform over them while `random` holds."""
     noise_key, random_key = jax.random.split(key)
@@ -91,7 +135,7 @@ def exploration_action(
     return jnp.where(random, uniform, truncated_normal(noise_key, mean, std))
 
 
-def linear_schedule(initial: float, final: float, duration: int, step: Any) -> Float[Array, ""]:
+def linear_schedule(initial: float, final: float, duration: int, step: Int[Array, ""] | int) -> Float[Array, ""]:
     """From `initial` at step 0 to `final` at step `duration`, and constant after it."""
     x = jnp.clip(jnp.asarray(step, jnp.float32) / duration, 0.0, 1.0)
     return (1 - x) * initial + x * final

@@ -1,6 +1,7 @@
 """What all configs share. Any key can be set on the command line: `--config.KEY=VALUE`; docs/settings.md lists them.
 
-Each config file starts from `base`, adds an agent and an environment, and names its variants.
+Each config file starts from `base`, adds an agent and an environment, and names its variants. What an agent's keys mean
+is said in its file, agents/NAME.py; those of what sees pixels in agents/encoder.py.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,10 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from agents.drq import DrQSettings
+from agents.encoder import VisionSettings
+from agents.sac import SACSettings
+from agents.td3 import TD3Settings
 from experiments.build.settings import RunSettings
 from settings import settings_of
 
@@ -36,51 +41,24 @@ def defaults(part: type) -> ConfigDict:
 
 def drq() -> ConfigDict:
     """DrQ-v2's published settings for tasks of medium difficulty."""
-    agent = ConfigDict()
-    agent.name = "drq"
-    agent.learning_rate = 1e-4
-    agent.hidden = (1024, 1024)  # widths of actor and critic
-    agent.layer_norm = False  # before each hidden layer's ReLU
-    agent.crelu = False  # ReLU of both signs, side by side
-    agent.tau = 0.01  # target network's rate
-    agent.std_initial = 1.0  # exploration noise at the start ...
-    agent.std_final = 0.1  # ... and after std_steps agent steps
-    agent.std_steps = 500_000
-    agent.std_clip = 0.3  # of the noise in the losses
-    agent.random_steps = 2_000  # agent steps of uniformly random actions
-    agent.update(vision())
-    return agent
+    return agent("drq", DrQSettings, pixels=True)
 
 
 def td3(pixels: bool = False) -> ConfigDict:
     """TD3's published settings for MuJoCo; from pixels with DrQ-v2's encoder."""
-    agent = ConfigDict()
-    agent.name = "td3"
-    agent.learning_rate = 3e-4
-    agent.hidden = (256, 256)  # widths of actor and critic
-    agent.layer_norm = False  # before each hidden layer's ReLU
-    agent.crelu = False  # ReLU of both signs, side by side
-    agent.tau = 0.005  # target networks' rate
-    agent.policy_delay = 2  # critic updates per update of actor and targets
-    agent.smoothing_std = 0.2  # of the noise on the target policy's actions ...
-    agent.smoothing_clip = 0.5  # ... which is cut at this
-    agent.exploration_std = 0.1
-    agent.random_steps = 25_000  # agent steps of uniformly random actions
-    agent.ema = 0.0  # decay of averaged weights for evaluation, per update of the actor ("elastic"); 0 for none
-    if pixels:
-        agent.update(vision())
-    return agent
+    return agent("td3", TD3Settings, pixels)
 
 
-def vision() -> ConfigDict:
-    """DrQ-v2's encoder and augmentation."""
-    agent = ConfigDict()
-    agent.channels = 32  # of each convolution
-    agent.strides = (2, 1, 1, 1)  # one convolution each
-    agent.projection = 50  # features after the encoder
-    agent.shift_pad = 4  # largest random shift, pixels
-    agent.conv = "auto"  # xla, im2col (convolution as a matrix product), or auto: im2col on a CPU
-    return agent
+def sac(pixels: bool = False) -> ConfigDict:
+    """SAC's published settings for MuJoCo; from pixels with DrQ-v2's encoder."""
+    return agent("sac", SACSettings, pixels)
+
+
+def agent(name: str, settings: type, pixels: bool) -> ConfigDict:
+    """An agent with its default settings, and those of DrQ-v2's encoder and augmentation if it sees pixels."""
+    parts = (settings, VisionSettings) if pixels else (settings,)
+    defaults = {each.key: each.default for part in parts for each in settings_of(part)}
+    return ConfigDict({"name": name} | defaults)
 
 
 def continual(physics: bool = False) -> ConfigDict:

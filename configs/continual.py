@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def full() -> ConfigDict:
     """Small nets, whose plasticity is soon used up, and pendulums that want different actions."""
-    config = gymnax_states.full()
+    config = gymnax_states.get_config()
     config.exp_id = "td3_continual"
     config.total_frames = 40_000
     config.batch_size = 64

@@ -1,28 +1,30 @@
 """TD3 with Neuroplastic Expansion on Gymnax tasks, from states; environments, replay and updates in one program.
 
-`:smoke` only touches everything once. configs/common.py says what the other keys mean.
+`:sac` has SAC in TD3's place, `:smoke` only touches everything once. configs/common.py says what the other keys mean.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base, continual, td3, with_variant
+from configs.common import base, continual, sac, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The settings of a variant: the full job or `smoke`."""
-    return with_variant(full(), "gymnax_states", variant, {"smoke": smoke})
+    """The settings of a variant: the full job, `sac` or `smoke`."""
+    if variant == "sac":
+        return full("sac_ne", sac())
+    return with_variant(full("td3_ne", td3()), "gymnax_states", variant, {"sac": dict, "smoke": smoke})
 
 
-def full() -> ConfigDict:
+def full(exp_id: str, agent: ConfigDict) -> ConfigDict:
     """Small nets for small tasks: five seeds learn Pendulum-v1 within minutes on two CPU cores."""
-    config = base("td3_ne")
+    config = base(exp_id)
     config.seeds = (0, 1, 2, 3, 4)
     config.total_frames = 20_000
     config.seed_frames = 1_000
     config.batch_size = 128
     config.log_every = 1_000
     config.checkpoint_every = 10_000
-    config.agent = td3()
+    config.agent = agent
     config.agent.update(learning_rate=1e-3, hidden=(128, 128), random_steps=1_000)
     config.replay.capacity = 100_000
     config.plasticity.every = 200

@@ -1,21 +1,42 @@
-"""From `config.agent` to an agent."""
+"""From `config.agent` to an agent. A new agent takes its file in agents/, a line of `AGENTS`, and a config."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from agents.actor_critic import Vision
-from agents.drq import DrQConfig, make_drq
-from agents.td3 import TD3Config, make_td3
+from agents.drq import DrQSettings, make_drq
+from agents.encoder import VisionSettings
+from agents.networks import ActorCriticSettings
+from agents.sac import SACSettings, make_sac
+from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from agents.updates import MakeOptimiser
 from envs.types import EnvSpec
 from experiments.build.optimisers import injected
 from experiments.build.rules import METHODS, method_names, network_settings
+from settings import settings_of
+
+
+class Kind(NamedTuple):
+    """An agent by name: its settings, which are keys of `config.agent`, its maker, and whether it learns from states.
+
+    `make(settings, vision, obs_shape, action_dim, make_optimiser, injectable)`; vision is None for states.
+    """
+
+    settings: type[ActorCriticSettings]
+    make: Callable[..., Agent]
+    from_states: bool = True
+
+
+AGENTS = {
+    "drq": Kind(DrQSettings, make_drq, from_states=False),
+    "td3": Kind(TD3Settings, make_td3),
+    "sac": Kind(SACSettings, make_sac),
+}
 
 
 def make_agent(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
@@ -24,55 +45,50 @@ def make_agent(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> 
     Raises:
         ValueError: an unknown name, or a setting that is out of range or does not fit the environment.
     """
-    if config.agent.name not in AGENTS:
-        raise ValueError(f"agent.name must be one of {', '.join(AGENTS)}, got {config.agent.name!r}")
-    return AGENTS[config.agent.name](config, spec, optimisers)
-
-
-def _drq(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
-    if not spec.pixels:
-        raise ValueError("agent.name=drq learns from pixels; set --config.env.pixels=True, or take configs with td3")
-    settings, vision = _settings(config, DrQConfig, pixels=True)
-    height, width, channels = _obs_shape(config, spec)
-    return make_drq(settings, vision, (height, width, channels), spec.action_dim, optimisers)
-
-
-def _td3(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> Agent:
-    settings, vision = _settings(config, TD3Config, spec.pixels)
-    agent = make_td3(settings, vision, _obs_shape(config, spec), spec.action_dim, optimisers)
-    actor = network_settings(config, "actor")
-    for name in method_names(actor):
-        period = METHODS[name].period
-        if period and actor[period] % settings.policy_delay:
-            raise ValueError(
-                f"plasticity.{period}={actor[period]} must be a multiple of agent.policy_delay="
-                f"{settings.policy_delay}, for a round comes with an update of the actor"
-            )
+    name = config.agent.name
+    if name not in AGENTS:
+        raise ValueError(f"agent.name must be one of {', '.join(AGENTS)}, got {name!r}")
+    kind = AGENTS[name]
+    if not (spec.pixels or kind.from_states):
+        raise ValueError(
+            f"agent.name={name} learns from pixels; set --config.env.pixels=True, or take configs with td3"
+        )
+    _check_keys(config, kind, spec.pixels)
+    settings = kind.settings(**_given(config, kind.settings))
+    vision = VisionSettings(**_given(config, VisionSettings)) if spec.pixels else None
+    injectable = tuple(each for each in ("actor", "critic") if injected(network_settings(config, each)))
+    agent = kind.make(settings, vision, _obs_shape(config, spec), spec.action_dim, optimisers, injectable)
+    _check_periods(config, getattr(settings, "policy_delay", 1))
     return agent
 
 
-AGENTS: dict[str, Callable[[ConfigDict, EnvSpec, MakeOptimiser], Agent]] = {"drq": _drq, "td3": _td3}
+def _given(config: ConfigDict, part: type) -> dict[str, Any]:
+    """The values that `config.agent` has for a part's settings."""
+    return {setting.key: config.agent[setting.key] for setting in settings_of(part)}
 
 
-def _settings(config: ConfigDict, agent: Any, pixels: bool) -> tuple[Any, Any]:
-    """The agent's own settings, and those of its encoder if it sees pixels: all keys of `config.agent`, no others."""
-    given = {key: value for key, value in config.agent.items() if key not in ("name", "learning_rate")}
-    parts = [agent, Vision] if pixels else [agent]
-    wanted = {field for part in parts for field in part._fields if field not in ("im2col", "injectable")} | (
-        {"conv"} if pixels else set()
-    )
-    if given.keys() != wanted:
-        wrong = [f"lacks agent.{key}" for key in sorted(wanted - given.keys())]
-        wrong += [f"has agent.{key}" for key in sorted(given.keys() - wanted)]
+def _check_keys(config: ConfigDict, kind: Kind, pixels: bool) -> None:
+    """ValueError unless `config.agent` has the agent's settings, those of vision if it sees pixels, and no others."""
+    parts = (kind.settings, VisionSettings) if pixels else (kind.settings,)
+    wanted = {setting.key for part in parts for setting in settings_of(part)}
+    given = set(config.agent) - {"name"}
+    if given != wanted:
+        wrong = [f"lacks agent.{key}" for key in sorted(wanted - given)]
+        wrong += [f"has agent.{key}" for key in sorted(given - wanted)]
         seen = "pixels" if pixels else "states"
         raise ValueError(f"agent.name={config.agent.name} from {seen} needs another config; this {', '.join(wrong)}")
-    conv = given.pop("conv", "auto")
-    if conv not in ("auto", "xla", "im2col"):
-        raise ValueError(f"agent.conv must be auto, xla or im2col, got {conv!r}")
-    im2col = jax.default_backend() == "cpu" if conv == "auto" else conv == "im2col"
-    own, seeing = ({key: given[key] for key in part._fields if key in given} for part in (agent, Vision))
-    injectable = tuple(name for name in ("actor", "critic") if injected(network_settings(config, name)))
-    return agent(**own, injectable=injectable), Vision(**seeing, im2col=im2col) if pixels else None
+
+
+def _check_periods(config: ConfigDict, policy_delay: int) -> None:
+    """ValueError for a round of the actor that would fall between two of its updates."""
+    actor = network_settings(config, "actor")
+    for name in method_names(actor):
+        period = METHODS[name].period
+        if period and actor[period] % policy_delay:
+            raise ValueError(
+                f"plasticity.{period}={actor[period]} must be a multiple of agent.policy_delay={policy_delay}, "
+                "for a round comes with an update of the actor"
+            )
 
 
 def _obs_shape(config: ConfigDict, spec: EnvSpec) -> tuple[int, ...]:

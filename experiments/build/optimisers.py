@@ -23,7 +23,7 @@ NO_ROUNDS = 2**31 - 1
 
 
 def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
-    """Adam for every network, made plastic as `config.plasticity` says.
+    """The optimiser of every network, made plastic as `config.plasticity` says.
 
     Raises:
         ValueError: a setting is out of range; the sentence names its key.
@@ -31,20 +31,19 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
     for network in ("actor", "critic"):
         _validate(network_settings(config, network))
         density_schedule(network_settings(config, network), total_updates)
-    if config.agent.learning_rate <= 0:
-        raise ValueError(f"agent.learning_rate must be positive, got {config.agent.learning_rate}")
-    adam = optax.adam(config.agent.learning_rate)
 
-    def make(name: str, network: nn.Module, initialise: Initialise) -> Optimiser:
+    def make(
+        inner: optax.GradientTransformation, name: str, network: nn.Module, initialise: Initialise, plastic: bool
+    ) -> Optimiser:
         settings = network_settings(config, name)
-        if name == "encoder":
+        if not plastic:
             settings.method = "+".join(each for each in method_names(settings) if METHODS[each].encoder) or "none"
         if not method_names(settings):
-            return Optimiser(adam)
+            return Optimiser(inner)
         density = density_schedule(settings, total_updates)
         rule = make_evolution(Context(settings, network, initialise, total_updates))
         tx = ne_jax.plastic(
-            adam,
+            inner,
             rule,
             round_period(settings) or NO_ROUNDS,
             where=None if density is None else SPARSE,

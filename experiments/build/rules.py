@@ -33,7 +33,7 @@ class Method(NamedTuple):
 
     make(context): the rule. density(settings, total_updates): weights per sparse layer over updates; None for a
     method that leaves the topology alone. period: the setting that says how often it has a round; None for no rounds.
-    encoder: does it act on the encoder, too?
+    encoder: does it act on networks that are not plastic, which is the encoder, too?
     """
 
     make: Callable[[Context], ne_jax.Rule]

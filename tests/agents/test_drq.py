@@ -2,6 +2,7 @@
 
 import functools
 import re
+from dataclasses import replace
 from typing import Any, cast
 
 import drq_reference
@@ -30,7 +31,7 @@ from agents.drq import make_drq
 from experiments.build.optimisers import make_optimisers
 
 # Noise is clipped to nothing and pictures stay where they are: what remains is the same for every key.
-SILENT, STILL = CONFIG._replace(std_clip=0.0, tau=0.1), VISION._replace(shift_pad=0)
+SILENT, STILL = replace(CONFIG, std_clip=0.0, tau=0.1), replace(VISION, shift_pad=0)
 tree_equal = functools.partial(jax.tree.map, np.testing.assert_array_equal)
 
 
@@ -83,7 +84,7 @@ def spread(update, name):
     ],
 )
 def test_losses_vary_with_noise_and_shift(std_clip, shift_pad, moving):
-    update = updater(SILENT._replace(std_clip=std_clip), STILL._replace(shift_pad=shift_pad))
+    update = updater(replace(SILENT, std_clip=std_clip), replace(STILL, shift_pad=shift_pad))
     for name in ("q", "q_target", "actor_loss"):
         assert (spread(update, name) > 1e-4) == (name in moving), name
 
@@ -104,7 +105,7 @@ def test_greedy_action_ignores_the_key():
 
 def test_exploration_is_uniform_at_first_then_falls_towards_the_mean():
     agent, obs = (
-        drq(CONFIG._replace(std_initial=0.3, std_final=0.05, std_steps=100, std_clip=0.01)),
+        drq(replace(CONFIG, std_initial=0.3, std_final=0.05, std_steps=100, std_clip=0.01)),
         batches(1).obs[0, 0],
     )
     keys = jax.random.split(jax.random.key(0), 2000)
@@ -129,7 +130,7 @@ def test_init_copies_the_critic_and_draws_every_network():
 
 
 def test_layer_norm_is_passed_on():
-    state = jax.eval_shape(drq(CONFIG._replace(layer_norm=True)).init, jax.random.key(0))
+    state = jax.eval_shape(drq(replace(CONFIG, layer_norm=True)).init, jax.random.key(0))
     assert "norm" in state.actor.params["policy"]["hidden_1"] and "norm" in state.critic.params["q2"]["hidden_0"]
     assert "norm" not in start().actor.params["policy"]["hidden_1"]
 
@@ -155,10 +156,10 @@ def test_layer_norm_is_passed_on():
     ],
 )
 def test_bad_settings_are_named(change, message):
-    of_vision = {key: value for key, value in change.items() if key in VISION._fields}
+    of_vision = {key: value for key, value in change.items() if hasattr(VISION, key)}
     of_agent = {key: value for key, value in change.items() if key not in of_vision}
     with pytest.raises(ValueError, match=re.escape(message)):
-        drq(CONFIG._replace(**of_agent), vision=VISION._replace(**of_vision))
+        drq(replace(CONFIG, **of_agent), vision=replace(VISION, **of_vision))
 
 
 def test_only_pixels_and_the_shorter_side_counts():

@@ -1,5 +1,6 @@
 """The gradients that are measured are those that an update descends, of the networks as they are."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,13 +13,13 @@ from agents.drq import make_drq
 from agents.td3 import make_td3
 from agents.updates import Optimiser, train_states
 
-STILL = VISION._replace(shift_pad=0)
+STILL = replace(VISION, shift_pad=0)
 KINDS = {
-    "td3": lambda make: make_td3(TD3._replace(policy_delay=1, smoothing_std=0.0), None, STATES, ACTIONS, make),
+    "td3": lambda make: make_td3(replace(TD3, policy_delay=1, smoothing_std=0.0), None, STATES, ACTIONS, make),
     "td3 from pixels": lambda make: make_td3(
-        TD3._replace(policy_delay=1, smoothing_std=0.0), STILL, OBS, ACTIONS, make
+        replace(TD3, policy_delay=1, smoothing_std=0.0), STILL, OBS, ACTIONS, make
     ),
-    "drq": lambda make: make_drq(CONFIG._replace(std_initial=0.0, std_final=0.0), STILL, OBS, ACTIONS, make),
+    "drq": lambda make: make_drq(replace(CONFIG, std_initial=0.0, std_final=0.0), STILL, OBS, ACTIONS, make),
 }
 
 
@@ -34,7 +35,7 @@ def test_gradients_are_what_an_update_descends(kind):
     batch = pick(batches(1, shape=STATES if kind == "td3" else OBS), 0)
     for moving in ("critic", "actor"):
 
-        def optimiser(name, network, initialise, moving=moving):
+        def optimiser(inner, name, network, initialise, plastic, moving=moving):
             return Optimiser(optax.sgd(1.0 if (name == "actor") == (moving == "actor") else 0.0))
 
         agent = KINDS[kind](optimiser)

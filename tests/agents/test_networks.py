@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import ne_jax
-from agents.networks import MLP, Actor, Conv, Critic, Encoder, encoded_size
+from agents.encoder import Conv, Encoder, encoded_size
+from agents.networks import MLP, Actor, Critic
 
 
 def run(network: nn.Module, params: Any, *inputs: Any) -> Any:

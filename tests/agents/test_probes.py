@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from agents.actor_critic import Vision
-from agents.drq import DrQConfig, make_drq
-from agents.networks import Critic, Encoder
-from agents.replay.ring import make_replay
-from agents.td3 import TD3Config, make_td3
+from agents.drq import DrQSettings, make_drq
+from agents.encoder import Encoder, VisionSettings
+from agents.networks import Critic
+from agents.replay import make_replay
+from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from agents.updates import Optimiser
 from envs.pools.device import DevicePool
@@ -28,7 +28,7 @@ from experiments.train.step import make_steps
 GAMMA, SIDE, ENVS = 0.5, 9, 2
 SCHEDULE = Schedule(total=850, first_update=150, num_envs=ENVS)
 RANDOM, HIDDEN = 600, (32, 32)  # agent steps of random actions; the last quarter is played by what was learned
-VISION = Vision(channels=4, strides=(2,), projection=8, shift_pad=1, im2col=True)
+VISION = VisionSettings(channels=4, strides=(2,), projection=8, shift_pad=1, conv="im2col")
 
 
 class Probe(NamedTuple):
@@ -87,19 +87,19 @@ def agent_of(name: str, pixels: bool) -> Agent:
     shared: dict[str, Any] = dict(hidden=HIDDEN, tau=0.05, random_steps=RANDOM)
     image = (SIDE, SIDE, 1)
 
-    def optimiser(name, network, initialise):
+    def optimiser(inner, name, network, initialise, plastic):
         return Optimiser(optax.adam(3e-3))
 
     if name == "td3":
-        return make_td3(TD3Config(**shared), VISION if pixels else None, image if pixels else (2,), 1, optimiser)
-    return make_drq(DrQConfig(**shared, std_initial=0.1), VISION, image, 1, optimiser)
+        return make_td3(TD3Settings(**shared), VISION if pixels else None, image if pixels else (2,), 1, optimiser)
+    return make_drq(DrQSettings(**shared, std_initial=0.1), VISION, image, 1, optimiser)
 
 
 def parts(name, pixels, probe):
     """The steps and the chunks of a run, with a replay that stores scenes."""
     env = env_of(probe, pixels)
     replay = make_replay(
-        env.spec.scene, env.spec.observe, 1, capacity=2_000, stack=1, nstep=1, discount=GAMMA, lanes=ENVS
+        env.spec.scene, env.spec.observe, 1, capacity=2_000, stack=1, nstep=1, discount=GAMMA, num_envs=ENVS
     )
     steps = make_steps(
         agent_of(name, pixels),

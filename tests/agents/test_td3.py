@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -32,14 +33,14 @@ from small_agents import (
 )
 
 import ne_jax
-from agents.actor_critic import Vision
-from agents.td3 import TD3Config, make_td3
+from agents.encoder import VisionSettings
+from agents.td3 import TD3Settings, make_td3
 from agents.types import Clock
 from experiments.build.optimisers import make_optimisers
 
 # Without noise, and with pictures that stay where they are, an update is the same for every key.
-SILENT, STILL = TD3._replace(smoothing_std=0.0, tau=0.1, ema=0.9), VISION._replace(shift_pad=0)
-DEFAULTS = TD3Config()
+SILENT, STILL = replace(TD3, smoothing_std=0.0, tau=0.1, ema=0.9), replace(VISION, shift_pad=0)
+DEFAULTS = TD3Settings()
 tree_equal = functools.partial(jax.tree.map, np.testing.assert_array_equal)
 
 
@@ -53,10 +54,10 @@ def initialiser(config, vision=None):
 
 
 @functools.cache
-def begun(config=SILENT, vision: Vision | None = None) -> Any:
+def begun(config=SILENT, vision: VisionSettings | None = None) -> Any:
     """A fresh state; from pixels with the networks of a fresh DrQ, whose program is shared."""
     if vision is None:
-        return initialiser(config._replace(policy_delay=2))(jax.random.key(1))
+        return initialiser(replace(config, policy_delay=2))(jax.random.key(1))
     shapes, drq = jax.eval_shape(td3(config, vision=vision).init, jax.random.key(1)), start()
     models = dict(encoder=drq.encoder, critic=drq.critic, actor=drq.actor)
     average = {name: models[name].params for name in ("encoder", "actor")} if config.ema else None
@@ -114,7 +115,7 @@ def check_against_the_paper(update, state, shape, delay, updates):
 
 @pytest.mark.parametrize("delay", [1, 2, 3])
 def test_update_from_states_equals_the_paper(delay):
-    check_against_the_paper(updater(SILENT._replace(policy_delay=delay), None), begun(), STATES, delay, 6)
+    check_against_the_paper(updater(replace(SILENT, policy_delay=delay), None), begun(), STATES, delay, 6)
 
 
 @pytest.mark.slow
@@ -143,10 +144,10 @@ def test_delay_counts_updates_and_not_steps():
 
 
 def test_from_pixels_encoder_and_critic_learn_as_those_of_drq_with_the_same_shifts():
-    vision = VISION._replace(shift_pad=2)
+    vision = replace(VISION, shift_pad=2)
     state, drq_state, batch = begun(vision=VISION), start(), pick(batches(1), 0)
     update = updater(SILENT, vision)
-    drq_update = updater(CONFIG._replace(std_clip=0.0, tau=0.1), vision)
+    drq_update = updater(replace(CONFIG, std_clip=0.0, tau=0.1), vision)
     seen = []
     for seed in range(4):
         after, metrics = update(state, batch, jax.random.key(seed), now(0))
@@ -186,7 +187,7 @@ def reads_action(params, which):
 
 @functools.cache
 def smoothing_program(std, clip):
-    agent = td3(TD3._replace(smoothing_std=std, smoothing_clip=clip))
+    agent = td3(replace(TD3, smoothing_std=std, smoothing_clip=clip))
     return QUICK(
         jax.vmap(lambda state, batch, key: agent.update(state, batch, key, now(0))[1]["q_target"], (None, None, 0))
     )
@@ -237,7 +238,7 @@ def test_settings_are_those_of_the_authors():
         hidden=(256, 256),
         layer_norm=False,
         crelu=False,
-        injectable=(),
+        learning_rate=3e-4,
         tau=0.005,
         policy_delay=2,
         smoothing_std=0.2,
@@ -246,7 +247,7 @@ def test_settings_are_those_of_the_authors():
         random_steps=25_000,
         ema=0.0,
     )
-    assert DEFAULTS._asdict() == published
+    assert asdict(DEFAULTS) == published
 
 
 def test_init_copies_targets_and_draws_uniformly_from_states_orthogonally_from_pixels():
@@ -265,7 +266,7 @@ def test_init_copies_targets_and_draws_uniformly_from_states_orthogonally_from_p
 
 def test_layer_norm_is_passed_on():
     for vision in (None, VISION):
-        state = jax.eval_shape(td3(TD3._replace(layer_norm=True), vision=vision).init, jax.random.key(0))
+        state = jax.eval_shape(td3(replace(TD3, layer_norm=True), vision=vision).init, jax.random.key(0))
         assert "norm" in state.actor.params["policy"]["hidden_1"] and "norm" in state.critic.params["q2"]["hidden_0"]
         plain = jax.eval_shape(td3(vision=vision).init, jax.random.key(0))
         assert "norm" not in plain.actor.params["policy"]["hidden_1"]
@@ -301,13 +302,13 @@ def test_exploration_is_uniform_at_first_then_normal_around_the_policy():
     np.testing.assert_allclose(noise.std(axis=0), 0.1, rtol=0.08)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.01)
     assert np.abs(np.corrcoef(noise.T)[0, 1]) < 0.1
-    wide = np.abs(many(TD3._replace(exploration_std=2.0), 10))
+    wide = np.abs(many(replace(TD3, exploration_std=2.0), 10))
     assert 1 - 1e-5 < wide.max() <= 1 and (wide > 1 - 1e-5).mean() > 0.4
 
 
 def test_without_averaging_there_is_no_average():
     assert begun(TD3).average is None
-    state, _ = updater(SILENT._replace(ema=0.0), None)(
+    state, _ = updater(replace(SILENT, ema=0.0), None)(
         begun(TD3), pick(batches(1, shape=STATES), 0), jax.random.key(0), now(0)
     )
     assert state.average is None
@@ -318,7 +319,7 @@ def test_averaged_weights_act_greedily_and_online_ones_explore():
     other = jax.tree.map(lambda p: -0.5 * p, state.actor.params)
     state, keys = state.replace(average={"actor": other}), jax.random.split(jax.random.key(0), 2)
     greedy = acting(SILENT, greedy=True)(state, obs, keys)
-    exploring = acting(SILENT._replace(exploration_std=0.0))(state, obs, keys, now(50))
+    exploring = acting(replace(SILENT, exploration_std=0.0))(state, obs, keys, now(50))
     for found, params in ((greedy, other), (exploring, state.actor.params)):
         expected = td3_reference.policy(params, obs[None])
         np.testing.assert_allclose(found, np.repeat(expected, 2, axis=0), rtol=1e-5, atol=1e-6)
@@ -326,7 +327,7 @@ def test_averaged_weights_act_greedily_and_online_ones_explore():
 
 
 def test_from_pixels_the_averaged_encoder_acts_greedily_too():
-    agent, obs, key = td3(SILENT._replace(exploration_std=0.0), vision=STILL), batches(1).obs[0, 0], jax.random.key(0)
+    agent, obs, key = td3(replace(SILENT, exploration_std=0.0), vision=STILL), batches(1).obs[0, 0], jax.random.key(0)
     state = begun(vision=VISION)
     other = jax.tree.map(lambda p: -0.5 * p, state.encoder.params)
     state = state.replace(average={"actor": state.actor.params, "encoder": other})
@@ -383,8 +384,8 @@ def test_activations_are_named_by_layer():
     [
         (dict(tau=0.0), "agent.tau must lie in (0, 1], got 0.0"),
         (dict(tau=1.1), "agent.tau must lie in (0, 1], got 1.1"),
-        (dict(ema=1.0), "agent.ema is the decay of an average and must lie in [0, 1), got 1.0"),
-        (dict(ema=-0.1), "agent.ema is the decay of an average and must lie in [0, 1), got -0.1"),
+        (dict(ema=1.0), "agent.ema must lie in [0, 1), got 1.0"),
+        (dict(ema=-0.1), "agent.ema must lie in [0, 1), got -0.1"),
         (dict(policy_delay=0), "agent.policy_delay must be positive, got 0"),
         (dict(smoothing_std=-0.1), "agent.smoothing_std must not be negative, got -0.1"),
         (dict(smoothing_clip=-0.1), "agent.smoothing_clip must not be negative, got -0.1"),
@@ -397,7 +398,7 @@ def test_activations_are_named_by_layer():
 def test_bad_settings_are_named(change, message):
     for vision in (None, VISION):
         with pytest.raises(ValueError, match=re.escape(message)):
-            td3(TD3._replace(**change), vision=vision)
+            td3(replace(TD3, **change), vision=vision)
 
 
 @pytest.mark.parametrize(
@@ -405,10 +406,10 @@ def test_bad_settings_are_named(change, message):
     [
         (None, OBS, "an agent without vision learns from states, and got observations of shape (11, 11, 2)"),
         (VISION, STATES, "the encoder sees pixels, and got observations of shape (5,); set env.pixels=True"),
-        (VISION._replace(channels=0), OBS, "agent.channels must be positive, got 0"),
-        (VISION._replace(projection=0), OBS, "agent.projection must be positive, got 0"),
-        (VISION._replace(shift_pad=-1), OBS, "agent.shift_pad must not be negative, got -1"),
-        (VISION._replace(strides=(2, 0)), OBS, "agent.strides must name a positive stride for each convolution"),
+        (replace(VISION, channels=0), OBS, "agent.channels must be positive, got 0"),
+        (replace(VISION, projection=0), OBS, "agent.projection must be positive, got 0"),
+        (replace(VISION, shift_pad=-1), OBS, "agent.shift_pad must not be negative, got -1"),
+        (replace(VISION, strides=(2, 0)), OBS, "agent.strides must name a positive stride for each convolution"),
         (VISION, (40, 4, 3), "env.image_size=4 is too small"),
     ],
 )

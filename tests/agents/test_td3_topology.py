@@ -1,6 +1,7 @@
 """TD3 with optimisers that grow and prune: whatever the delay, targets have the topology of what they follow."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,13 +14,13 @@ import ne_jax
 from experiments.build.rules import density_schedule, network_settings
 
 SEEDS = 2
-CONFIG = TD3._replace(ema=0.9, tau=0.1)
+CONFIG = replace(TD3, ema=0.9, tau=0.1)
 # The delay and the updates per round. Rounds of the last one also come between the delayed updates.
 TIMES = [(1, 5), (2, 6), (3, 6), (2, 5)]
 
 
 def agent(delay, every):
-    return td3(CONFIG._replace(policy_delay=delay), "ne", every=every)
+    return td3(replace(CONFIG, policy_delay=delay), "ne", every=every)
 
 
 @functools.cache

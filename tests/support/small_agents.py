@@ -7,24 +7,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agents.actor_critic import Vision
-from agents.drq import DrQConfig, make_drq
-from agents.td3 import TD3Config, make_td3
+from agents.drq import DrQSettings, make_drq
+from agents.encoder import VisionSettings
+from agents.td3 import TD3Settings, make_td3
 from agents.types import Clock, Transition
 from configs.dmc_pixels import get_config
 from experiments.build.optimisers import make_optimisers
 
 OBS, ACTIONS, BATCH, RATE, UPDATES, EVERY = (11, 11, 2), 2, 6, 3e-3, 40, 5
 STATES = (5,)
-VISION = Vision(channels=3, strides=(2, 1), projection=5, shift_pad=1, im2col=True)
-CONFIG = DrQConfig(hidden=(16, 12), random_steps=10)
-TD3 = TD3Config(hidden=(16, 12), random_steps=10)
+VISION = VisionSettings(channels=3, strides=(2, 1), projection=5, shift_pad=1, conv="im2col")
+CONFIG = DrQSettings(learning_rate=RATE, hidden=(16, 12), random_steps=10)
+TD3 = TD3Settings(learning_rate=RATE, hidden=(16, 12), random_steps=10)
 QUICK = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles twice as fast
 
 
 def settings(method, every=EVERY) -> ConfigDict:
     config = get_config()
-    config.agent.learning_rate = RATE
     config.plasticity.update(dict(method=method, every=every, grow_until=0.8, birth="lecun"))
     return config
 
@@ -33,7 +32,7 @@ def drq(config=CONFIG, method="none", vision=VISION):
     return make_drq(config, vision, OBS, ACTIONS, make_optimisers(settings(method), UPDATES))
 
 
-def td3(config=TD3, method="none", vision: Vision | None = None, every=EVERY):
+def td3(config=TD3, method="none", vision: VisionSettings | None = None, every=EVERY):
     shape = OBS if vision else STATES
     return make_td3(config, vision, shape, ACTIONS, make_optimisers(settings(method, every), UPDATES))
 
@@ -50,9 +49,9 @@ def start(method: str = "none", seed: int = 1) -> Any:
 
 
 @functools.cache
-def updater(config: Any, vision: Vision | None = VISION):
+def updater(config: Any, vision: VisionSettings | None = VISION):
     """The compiled update of a dense agent."""
-    agent: Any = td3 if isinstance(config, TD3Config) else drq
+    agent: Any = td3 if isinstance(config, TD3Settings) else drq
     return QUICK(agent(config, vision=vision).update)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from agents.actor_critic import Vision
-from agents.drq import DrQConfig, make_drq
-from agents.replay.ring import make_replay
+from agents.drq import DrQSettings, make_drq
+from agents.encoder import VisionSettings
+from agents.replay import make_replay
 from configs.dmc_pixels import get_config
 from envs.pools.host import HostPool
 from envs.types import ArraySpec, EnvSpec, TimeStep
@@ -84,8 +84,8 @@ def programs(seeds, how, total, method, review, dynamic):
     config.update(eval=dict(every=32, episodes=2), video=dict(every=40, size=2 * SIZE))
     schedule = Schedule(total=total, first_update=5, forget_every=8 if dynamic else 0)
     optimisers = make_optimisers(config, schedule.updates(total))
-    settings = DrQConfig(hidden=(16, 16), random_steps=4)
-    vision = Vision(channels=4, strides=(2, 1), projection=8, im2col=True)
+    settings = DrQSettings(config.agent.learning_rate, hidden=(16, 16), random_steps=4)
+    vision = VisionSettings(channels=4, strides=(2, 1), projection=8, conv="im2col")
     agent = make_drq(settings, vision, (SIZE, SIZE, 9), 1, optimisers)
     spec = Blob().spec
     replay = make_replay(spec.scene, _same, 1, capacity=30, stack=3, nstep=2, discount=0.9, dynamic=dynamic is not None)

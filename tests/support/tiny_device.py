@@ -9,10 +9,10 @@ import numpy as np
 from flax import struct
 from tiny import quiet
 
-from agents.actor_critic import Vision
-from agents.drq import DrQConfig, make_drq
-from agents.replay.ring import Replay, make_replay
-from agents.td3 import TD3Config, make_td3
+from agents.drq import DrQSettings, make_drq
+from agents.encoder import VisionSettings
+from agents.replay import Replay, make_replay
+from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from configs.gymnax_states import get_config
 from envs.pools.device import DevicePool, auto_reset_step
@@ -121,13 +121,13 @@ def build(
     config = get_config("smoke")
     config.plasticity.update(dict(method=method, every=4, reset_every=8))
     parts: tuple[str, ...] = ("actor", "critic") if "injection" in method else ()
-    optimisers = make_optimisers(config, schedule.updates(total))
+    optimisers, rate = make_optimisers(config, schedule.updates(total)), config.agent.learning_rate
     if kind == "drq":
-        vision = Vision(channels=3, strides=(2, 1), projection=5, shift_pad=1, im2col=True)
-        settings = DrQConfig(hidden=(12, 12), random_steps=4, injectable=parts)
-        agent = make_drq(settings, vision, (SIZE, SIZE, 3 * frames), 1, optimisers)
+        vision = VisionSettings(channels=3, strides=(2, 1), projection=5, shift_pad=1, conv="im2col")
+        settings = DrQSettings(rate, hidden=(12, 12), random_steps=4)
+        agent = make_drq(settings, vision, (SIZE, SIZE, 3 * frames), 1, optimisers, parts)
     elif kind == "td3":
-        agent = make_td3(TD3Config(hidden=(12, 12), random_steps=4, injectable=parts), None, (3,), 1, optimisers)
+        agent = make_td3(TD3Settings(rate, hidden=(12, 12), random_steps=4), None, (3,), 1, optimisers, parts)
     else:
         agent = reader()
     keep_frames = store == "frame"
@@ -139,7 +139,7 @@ def build(
         stack=frames,
         nstep=nstep,
         discount=0.9,
-        lanes=num_envs,
+        num_envs=num_envs,
         dynamic=dynamic is not None,
     )
     steps = make_steps(
