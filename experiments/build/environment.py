@@ -79,9 +79,9 @@ def _usual(key: str) -> list[Any]:
     return [each.default for settings in found for each in settings_of(settings) if each.key == key]
 
 
-def with_keys_of_kind(kind: Kind, load: Callable[[str], ConfigDict], path: str) -> ConfigDict:
+def with_keys_of_kind(kind: Kind, load: Callable[[str], ConfigDict], argument: str) -> ConfigDict:
     """A config file with all keys of the kind in `env`, at their defaults, so that the command line can set them."""
-    config = load(path)
+    config = load(argument)
     with config.unlocked():
         for each in settings_of(kind.settings):
             if each.key not in config.env and (each.default is not None or each.type in (int, float, str)):
