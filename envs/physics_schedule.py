@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -10,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
+from envs.names import did_you_mean
 from envs.types import is_int
 
 Change = Literal["switch", "drift"]
 
 
-class Physics(NamedTuple):
+class PhysicsSchedule(NamedTuple):
     """Parameters over time. Value `k` of each holds at frame `k * every`; after the last one comes the first again.
 
     In between, `switch` keeps the value and `drift` moves evenly towards the next one.
@@ -60,7 +60,7 @@ class Physics(NamedTuple):
         return ",".join(f"{name}={values[place]}" for name, values in self.values.items() if len(set(values)) > 1)
 
 
-def make_physics(physics: Mapping[str, Sequence[float]] | None, every: int, change: Change) -> Physics:
+def make_physics(physics: Mapping[str, Sequence[float]] | None, every: int, change: Change) -> PhysicsSchedule:
     """A schedule of the parameters that have values: one value stays, and with an empty tuple the task's own does.
 
     Raises:
@@ -68,12 +68,12 @@ def make_physics(physics: Mapping[str, Sequence[float]] | None, every: int, chan
             that cannot be; the sentence names the key.
     """
     if change not in get_args(Change):
-        raise ValueError(f"env.physics_change must be {' or '.join(get_args(Change))}, not {change!r}.")
+        raise ValueError(f"env.physics_change must be one of {', '.join(get_args(Change))}, got {change!r}")
     values = {}
     for name, given in (physics or {}).items():
         numbers = isinstance(given, Sequence) and not isinstance(given, str) and all(map(_is_finite, given))
         if not numbers:
-            raise ValueError(f"env.physics.{name} must be a tuple of finite numbers such as (1.0, 2.0), not {given!r}.")
+            raise ValueError(f"env.physics.{name} must be a tuple of finite numbers such as (1.0, 2.0), got {given!r}")
         if given:
             values[name] = tuple(float(value) for value in given)
     lengths = {name: len(given) for name, given in values.items() if len(given) > 1}
@@ -81,24 +81,24 @@ def make_physics(physics: Mapping[str, Sequence[float]] | None, every: int, chan
         found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise ValueError(f"env.physics needs as many values of each parameter that changes, and {found}.")
     most = max(lengths.values(), default=1)
-    made = Physics({name: given * (most // len(given)) for name, given in values.items()}, every, change)
+    made = PhysicsSchedule({name: given * (most // len(given)) for name, given in values.items()}, every, change)
     if made.length > 1:
         _check_change(made)
     return made
 
 
-def check_names(physics: Physics, task: str, known: Sequence[str]) -> None:
+def check_names(physics: PhysicsSchedule, task: str, known: Sequence[str]) -> None:
     """ValueError for a parameter that the task does not have."""
     for name in physics.values:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=3) or known
-            raise ValueError(f"env.physics.{name} is no parameter of {task}; its parameters are {', '.join(close)}.")
+            raise ValueError(f"env.physics.{name} is no parameter of {task}; {did_you_mean(name, known)}")
 
 
-def _check_change(physics: Physics) -> None:
+def _check_change(physics: PhysicsSchedule) -> None:
     if not is_int(physics.every) or physics.every < 1:
         raise ValueError(
-            f"env.physics_every={physics.every!r} must be the frames until the next values of env.physics, at least 1."
+            "env.physics_every must be the frames until the next values of env.physics, at least 1, "
+            f"got {physics.every!r}"
         )
     labels = [physics.label(place) for place in range(physics.length)]
     for before, after in zip(labels, labels[1:] + labels[:1], strict=True):

@@ -1,71 +1,114 @@
-"""Environments behind one contract (`envs.types`).
-
-`host_env` makes makers of those that live on the host, `device_env` makes those that are pure JAX functions.
-"""
+"""Finding a kind of environment by its name, checking a task and its settings, and making environments of it."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from envs.types import DeviceEnv, MakeHostEnv
+import settings as settings_package
+from envs.names import check_task_name, did_you_mean
+from envs.types import DeviceEnv, DeviceKind, HostKind, Kind, MakeHostEnv
 
-# kind -> (module, maker, check). A check takes what the maker takes, and raises what it would raise, at little cost.
-HOST_KINDS: dict[str, tuple[str, str, str]] = {
-    "dmc": ("envs.dmc.env", "make_dmc", "check_dmc"),
-    "gymnasium": ("envs.gymnasium.env", "make_gymnasium", "check_gymnasium"),
+# name -> module:attribute. A kind is imported when it is asked for: some import jax, none imports its simulator.
+KINDS: dict[str, str] = {
+    "dmc": "envs.dmc.env:KIND",
+    "gymnasium": "envs.gymnasium.env:KIND",
+    "dm_env": "envs.dm_env.env:KIND",
+    "gymnax": "envs.gymnax.env:KIND",
+    "mjx": "envs.mjx.env:KIND",
 }
-DEVICE_KINDS: dict[str, tuple[str, str, str]] = {
-    "gymnax": ("envs.gymnax.env", "make_gymnax", "check_gymnax"),
-    "mjx": ("envs.mjx.env", "make_mjx", "check_mjx"),
-}
 
 
-def host_env(kind: str, name: str, **settings: Any) -> MakeHostEnv:
-    """A picklable maker of one host environment, for `envs.pools.host.HostPool`; the settings are checked at once.
-
-    Args:
-      kind: a family of environments, a key of `HOST_KINDS`.
-      name: the task, as that family names it.
-      settings: what the family's maker takes; see there (for `dmc`, `envs.dmc.env.make_dmc`).
+def find_kind(name: str) -> HostKind | DeviceKind:
+    """The kind of environment that `env.kind` names: one of `KINDS`, or anyone's, as `package.module:KIND`.
 
     Raises:
-      ValueError: an unknown kind, task or setting, or a value that cannot be.
-      RuntimeError: pixels are wanted and there is no OpenGL.
+      ValueError: there is no such kind, module or attribute, or it is no `envs.types.Kind`.
     """
-    return partial(_checked_maker("host", HOST_KINDS, kind, name, settings), name, **settings)
+    if name not in KINDS and ":" not in name:
+        raise ValueError(f"env.kind must be one of {', '.join(KINDS)}, or package.module:KIND, got {name!r}")
+    module_name, _, attribute = KINDS.get(name, name).partition(":")
+    module = _import(name, module_name)
+    if not hasattr(module, attribute):
+        kinds = [key for key, value in vars(module).items() if isinstance(value, Kind)]
+        hint = f"; did you mean {', '.join(kinds)}?" if kinds else " and no other Kind"
+        raise ValueError(f"env.kind={name!r}: the module {module_name} has no {attribute!r}{hint}")
+    kind = getattr(module, attribute)
+    if not isinstance(kind, HostKind | DeviceKind):
+        raise ValueError(
+            f"env.kind={name!r} must name a HostKind or a DeviceKind of envs.types, got an object of type "
+            f"{type(kind).__name__}"
+        )
+    return kind
 
 
-def device_env(kind: str, name: str, **settings: Any) -> DeviceEnv:
-    """One environment of pure JAX functions.
+def _import(name: str, module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something that it imports is not
+        raise ValueError(
+            f"env.kind={name!r}: there is no module {error.name!r} on Python's path; start from the folder that holds "
+            "it, or install it"
+        ) from error
 
-    Args:
-      kind: a family of environments, a key of `DEVICE_KINDS`.
-      name: the task, as that family names it.
-      settings: what the family's maker takes; see there (for `gymnax`, `envs.gymnax.env.make_gymnax`).
+
+def make_settings(kind: Kind, values: Mapping[str, Any]) -> Any:
+    """The settings of a kind with these values; the others are at their defaults.
 
     Raises:
-      ValueError: an unknown kind, task or setting, or a value that cannot be.
+      ValueError: no setting of the kind, or a value that it cannot have; the sentence names the key.
     """
-    return _checked_maker("device", DEVICE_KINDS, kind, name, settings)(name, **settings)
-
-
-def _checked_maker(
-    where: str, kinds: dict[str, tuple[str, str, str]], kind: str, name: str, settings: dict[str, Any]
-) -> Callable[..., Any]:
-    """The maker of a kind, once its check has passed these settings."""
-    if kind not in kinds:
-        raise ValueError(f"env.kind={kind!r} is no kind of {where} environment; choose from {', '.join(kinds)}.")
-    module_name, maker, check = kinds[kind]
-    module = importlib.import_module(module_name)
-    known = [key for key in inspect.signature(getattr(module, maker)).parameters if key != "name"]
-    for key in settings:
+    known = [each.key for each in settings_package.settings_of(kind.settings)]
+    for key in values:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=3) or known
-            raise ValueError(f"env.{key} is no setting of {kind!r} environments; did you mean {' or '.join(close)}?")
-    getattr(module, check)(name, **settings)
-    return getattr(module, maker)
+            raise ValueError(f"env.{key} is no setting of kind {kind.name}; {did_you_mean(key, known)}")
+    made = kind.settings(**values)
+    settings_package.check(kind.settings, made, "env.")
+    return made
+
+
+def check_task(kind: Kind, name: str, settings: Any) -> None:
+    """What the kind itself refuses, and a name that is none of its tasks.
+
+    Raises:
+      ValueError: an unknown task, or settings that do not go with it.
+      RuntimeError: something that the task needs is not installed, such as OpenGL for pixels.
+    """
+    kind.check(name, settings)
+    tasks = kind.tasks()
+    if tasks:
+        check_task_name(name, tasks, kind.name)
+
+
+def host_env(kind: str, name: str, **values: Any) -> MakeHostEnv:
+    """A picklable maker of one host environment, for `envs.pools.host.HostPool`; task and settings are checked at once.
+
+    Args:
+      kind: a name for `find_kind`.
+      name: the task, as that kind names it.
+      values: settings of the kind, such as those of `envs.dmc.env.DmcSettings`.
+
+    Raises:
+      ValueError: an unknown kind, task or setting, or a value that cannot be.
+      RuntimeError: something that the task needs is not installed.
+    """
+    found = find_kind(kind)
+    if not isinstance(found, HostKind):
+        raise ValueError(f"env.kind={kind!r} lives on the device, not on the host")
+    settings = make_settings(found, values)
+    check_task(found, name, settings)
+    return partial(found.make, name, settings)
+
+
+def device_env(kind: str, name: str, **values: Any) -> DeviceEnv:
+    """One environment of pure JAX functions; arguments and errors are those of `host_env`."""
+    found = find_kind(kind)
+    if not isinstance(found, DeviceKind):
+        raise ValueError(f"env.kind={kind!r} lives on the host, not on the device")
+    settings = make_settings(found, values)
+    check_task(found, name, settings)
+    return found.make(name, settings)

@@ -1,7 +1,7 @@
-"""The environment contract: what an environment emits, and what it promises about itself.
+"""The environment contract: what an environment emits, what it promises about itself, and what a kind of them is.
 
-An environment emits *scenes*: small pytrees that say what the world looks like now (a state vector, geom poses, or,
-where OpenGL drew it, the frame itself). `EnvSpec.observe` turns one scene into one network input and is a pure JAX
+An environment emits *scenes*: small pytrees that say how the world is now (a state vector, poses of geoms, or, where
+the host drew it, the image itself). `EnvSpec.observe` turns one scene into one network input and is a pure JAX
 function. Replay stores scenes; loops and agents never know what is in them.
 
 Importing this module does not import jax: the worker processes of `envs.pools.host` read it, and must start fast.
@@ -9,11 +9,13 @@ Importing this module does not import jax: the worker processes of `envs.pools.h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+
+from settings import setting
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Float32, Int, Key, PyTree, UInt8
@@ -35,10 +37,10 @@ class EnvSpec(NamedTuple):
 
     `scene` holds one leaf with `shape` and `dtype` per leaf of one scene: an `ArraySpec` or a `jax.ShapeDtypeStruct`.
     `observe(scene)` gives uint8 [height, width, 3] for pixels and float32 [features] for states. `episode_steps` counts
-    agent steps until the time limit truncates an episode; `action_repeat` counts control steps (frames) per agent step.
-    `draw(picture, size)` makes a frame, uint8 [size, size, 3], of what `HostEnv.picture` gives; None where that is the
-    frame. `vary(**shares)` makes `vary(key, scene)`: the scene seen differently, for `observe` to draw; None where that
-    cannot be.
+    agent steps until the time limit truncates an episode; `action_repeat` counts environment frames (control steps) per
+    agent step. `draw(picture, size)` makes an image, uint8 [size, size, 3], of what `HostEnv.picture` gives; None where
+    that is the image. `vary(**shares)` makes `vary(key, scene)`: the scene seen differently, for `observe` to draw;
+    None where that cannot be.
     """
 
     name: str
@@ -80,8 +82,8 @@ class HostEnv(Protocol):
     """One environment that lives on the host. Same seed and same actions give the same scenes, bit for bit.
 
     `replay(seed, actions)` is `reset(seed)` followed by `step` with each of the actions [steps, actions], and returns
-    the last scene only: what it does not return it need not draw. `picture(size)` is what a video's frame of
-    that size is made from, by `EnvSpec.draw`.
+    the last scene only: what it does not return it need not draw. `picture(size)` is what an image of that size, for a
+    video, is made from by `EnvSpec.draw`.
     """
 
     spec: EnvSpec
@@ -109,9 +111,9 @@ class DeviceEnv(NamedTuple):
     step(state, action, key): the next state, and where the action, in [-1, 1] (clipped to it), led. The scene of a last
         step is the episode's last one; stepping on from there means nothing.
     picture(state): the few floats that a picture of the state needs. For pixels this is the scene itself.
-    draw(picture, size): a frame, uint8 [size, size, 3], at any size.
-    at(frame): the environment as it is after so many frames, which may be traced, but not batched; None where it never
-        changes. Its states and scenes are alike at all times, so that episodes go on through a change.
+    draw(picture, size): an image, uint8 [size, size, 3], at any size.
+    at(frame): the environment as it is after so many environment frames, which may be traced, but not batched; None
+        where it never changes. Its states and scenes are alike at all times, so that episodes go on through a change.
     """
 
     spec: EnvSpec
@@ -131,15 +133,75 @@ def observe(scene: Scene) -> Obs:
     return scene
 
 
-def check_view(pixels: bool, image_size: int, action_repeat: int) -> None:
-    """Raises a ValueError, naming the setting, for one that no environment could have."""
-    if not isinstance(pixels, bool):
-        raise ValueError(f"env.pixels must be True or False, not {pixels!r}.")
-    for key, value in {"image_size": image_size, "action_repeat": action_repeat}.items():
-        if not is_int(value) or value < 1:
-            raise ValueError(f"env.{key} must be a positive integer, such as 84 or 2, not {value!r}.")
+def image_spec(size: int) -> ArraySpec:
+    """The `EnvSpec.scene` of an environment whose scenes are images: uint8 [size, size, 3]."""
+    return ArraySpec((size, size, 3), np.dtype(np.uint8))
 
 
 def is_int(value: object) -> bool:
     """Whether this is a whole number, and no truth value."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a kind that has none."""
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """What most kinds of environments let one choose of how an agent sees and acts."""
+
+    pixels: bool = setting(False, "observations are images, uint8 [height, width, 3]; else states, float32 [features]")
+    image_size: int = setting(84, "height and width of an image", unit="pixels", least=1)
+    action_repeat: int = setting(1, "environment frames (control steps) for which an action is held", least=1)
+
+
+Settings = TypeVar("Settings", bound=object)
+"""The dataclass of a kind's settings; see the package `settings`."""
+
+
+def anything(name: str, settings: object) -> None:
+    """The check of a kind that has nothing to add to the bounds of its settings."""
+
+
+def no_names() -> Sequence[str]:
+    """The tasks of a kind that cannot list them."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Settings]):
+    """A kind of environment, as a value: a `HostKind` or a `DeviceKind`. `envs.registry` finds it by its name.
+
+    name: what error messages call it.
+    make(name, settings): one environment of the task `name`.
+    settings: a frozen dataclass, made with `settings.setting`. Keys of `config.env` of the same names set its fields.
+    check(name, settings): raises, early and at little cost, what `make` would raise. The bounds of the settings were
+        checked before.
+    tasks(): the names of all tasks, for "did you mean"; empty where they cannot be listed.
+    packages: the names, as pip knows them, of packages whose versions can change results.
+    backends: `config.env.backend`, and the name of the kind that has these tasks with that physics.
+    """
+
+    name: str
+    make: Callable[[str, Settings], HostEnv | DeviceEnv]
+    settings: type[Settings]
+    check: Callable[[str, Settings], None] = anything
+    tasks: Callable[[], Sequence[str]] = no_names
+    packages: tuple[str, ...] = ()
+    backends: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class HostKind(Kind[Settings]):
+    """A kind of environments on the host. `make` must be picklable for workers that are processes."""
+
+    make: Callable[[str, Settings], HostEnv]
+
+
+@dataclass(frozen=True)
+class DeviceKind(Kind[Settings]):
+    """A kind of environments of pure JAX functions."""
+
+    make: Callable[[str, Settings], DeviceEnv]

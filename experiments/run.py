@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
@@ -131,8 +132,9 @@ def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, sta
 def parse(argv: list[str]) -> list[str]:
     """Parse the command line; an unknown config key becomes one sentence in place of ml_collections' traceback."""
     try:
+        _add_keys_of_kind(argv)
         rest = flags.FLAGS(argv)
-    except (AttributeError, KeyError, TypeError, OSError, flags.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as error:
         print(f"error: {_sentence(error, argv)}", file=sys.stderr)
         sys.exit(2)
     if flags.FLAGS["verbosity"].using_default_value:
@@ -140,8 +142,27 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
+def _add_keys_of_kind(argv: list[str]) -> None:
+    """Give the config the keys of the kind of environment that the command line names, which can then be set there.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    flag = "--config.env.kind"
+    given = [after if each == flag else each.removeprefix(f"{flag}=") for each, after in zip(argv, [*argv[1:], ""])]
+    names = [name for name, each in zip(given, argv) if each.split("=")[0] == flag]
+    if names:
+        from envs.registry import find_kind
+        from experiments.build.environment import with_keys_of_kind
+
+        parser = flags.FLAGS["config"].parser
+        parser.parse = partial(with_keys_of_kind, find_kind(names[-1]), parser.parse)
+
+
 def _sentence(error: Exception, argv: list[str]) -> str:
     """What is wrong with the command line, in one line."""
+    if isinstance(error, ValueError):
+        return str(error)
     if isinstance(error, OSError | flags.Error):
         # an error inside the config file comes with its whole traceback, of which the last line says what is wrong
         return " ".join(str(error).rpartition("ValueError: ")[2].split())

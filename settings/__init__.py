@@ -114,7 +114,9 @@ def check_value(setting: Setting, value: Any, key: str) -> None:
         if isinstance(each, float) and not math.isfinite(each):
             raise ValueError(f"{key} must be a finite number, got {each}")
     kind = next((words for kinds, words in _KINDS.items() if setting.type in kinds), "")
-    if kind and (not isinstance(value, int | float) or (setting.type is int and value != int(value))):
+    if setting.type is bool and not isinstance(value, bool):
+        raise ValueError(f"{key} must be True or False, got {value!r}")
+    if kind and (not isinstance(value, int if setting.type is int else int | float) or isinstance(value, bool)):
         raise ValueError(f"{key} must be {kind}, got {value!r}")
     for each in value if isinstance(value, tuple | list) else (value,):
         if isinstance(each, int | float) and not _within(setting.about, each):

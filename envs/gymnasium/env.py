@@ -1,208 +1,183 @@
-"""The MuJoCo tasks of gymnasium (HalfCheetah-v5 and its kin) behind the host environment contract.
+"""Any environment of Gymnasium with Box observations and actions, from states or from pixels by its own `render()`.
 
-Rewards, terminations and time limits are gymnasium's own. Actions are in [-1, 1] and rescaled to each actuator's range
-(Humanoid-v5: +-0.4). An action may be held for `action_repeat` of gymnasium's steps, each of which holds it for several
-physics steps already.
+An id may be `package.module:Name-v0`: the module is imported first, to register it. Rewards, terminations and time
+limits are the environment's own. Actions are in [-1, 1] and rescaled to the limits of the action space.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import importlib
-import logging
 import math
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.mujoco import gl
-from envs.mujoco.base import MujocoEnv, check_settings
-from envs.types import ArraySpec, EnvSpec, observe
+from envs.episodes import EpisodeEnv
+from envs.gymnasium.mujoco import MujocoTask
+from envs.gymnasium.tasks import (
+    VERSION,
+    GymnasiumSettings,
+    all_names,
+    find_task,
+    import_gymnasium,
+    import_mujoco_tasks,
+    is_mujoco,
+    mujoco_names,
+    why_not,
+)
+from envs.images import resized
+from envs.names import check_task_name
+from envs.types import ArraySpec, EnvSpec, HostKind, Scene, image_spec, observe
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32
+    import gymnasium
+    from gymnasium.envs.registration import EnvSpec as Task
+    from jaxtyping import Float, Float32, UInt8
 
-VERSION = 5  # older versions of the tasks need an older mujoco, or are known to be flawed
+
+def make(name: str, settings: GymnasiumSettings) -> MujocoTask | GymnasiumEnv:
+    """One environment: a MuJoCo task with this project's renderer, or any other as it is."""
+    return MujocoTask(name, settings) if name in mujoco_names() else GymnasiumEnv(name, settings)
 
 
-def make_gymnasium(
-    name: str,
-    *,
-    pixels: bool = False,
-    image_size: int = 84,
-    action_repeat: int = 1,
-    camera_id: int | None = None,
-    render_quality: gl.RenderQuality = "fast",
-) -> GymnasiumEnv:
-    """Makes one MuJoCo task of gymnasium, such as `HalfCheetah-v5`, `Hopper-v5` or `Humanoid-v5`.
-
-    Args:
-      name: the id that gymnasium knows the task by, with its version.
-      pixels: scenes are frames, uint8 [image_size, image_size, 3]; else the task's observation, float32 [features].
-      image_size: height and width of a frame, in pixels.
-      action_repeat: steps of gymnasium's environment per agent step.
-      camera_id: the model's camera, -1 for the free one; None takes 0, which follows the robot, where there is one.
-      render_quality: `fast` leaves out the shadows, reflections and multisampling of `canonical`.
+def check(name: str, settings: GymnasiumSettings) -> None:
+    """Raises what `make` would raise; an environment that is no MuJoCo task is made, and for pixels drawn once.
 
     Raises:
-      ValueError: an unknown task, one that is no MuJoCo task, or a setting that cannot be.
-      RuntimeError: gymnasium or its MuJoCo part is not installed; `pixels`, and no OpenGL.
+      ValueError: an unknown id, discrete actions, observations other than Box, no time limit, or no pictures.
+      RuntimeError: a package that the environment needs is not installed; for MuJoCo tasks from pixels, no OpenGL.
     """
-    check_gymnasium(
-        name,
-        pixels=pixels,
-        image_size=image_size,
-        action_repeat=action_repeat,
-        camera_id=camera_id,
-        render_quality=render_quality,
-    )
-    return GymnasiumEnv(name, pixels, image_size, action_repeat, camera_id, render_quality)
+    task = find_task(name)
+    if task is None:
+        check_task_name(name, all_names(), "gymnasium")
+    elif is_mujoco(task):
+        import_mujoco_tasks(pixels=settings.pixels)
+        if task.version != VERSION:
+            raise ValueError(f"env.name={name!r} is an old version; take {task.name}-v{VERSION}")
+    else:
+        _check_other(name, settings)
 
 
-def check_gymnasium(
-    name: str,
-    *,
-    pixels: bool = False,
-    image_size: int = 84,
-    action_repeat: int = 1,
-    camera_id: int | None = None,
-    render_quality: gl.RenderQuality = "fast",
-) -> None:
-    """Raises what `make_gymnasium` would raise for these settings, without loading the task; see there."""
-    check_settings(pixels, image_size, action_repeat, camera_id, render_quality)
-    gymnasium = import_gymnasium(pixels=pixels)
-    tasks = task_names()
-    if name in tasks:
-        return
-    if _has_discrete_actions(gymnasium, name):
-        raise ValueError(
-            f"env.name={name!r} has discrete actions, and agents here act in [-1, 1]: choose a MuJoCo task of "
-            f"gymnasium ({', '.join(tasks)})."
-        )
-    close = difflib.get_close_matches(str(name), tasks, n=5, cutoff=0.5) or tasks
-    raise ValueError(
-        f"env.name={name!r} is no MuJoCo task (v{VERSION}) of gymnasium; close names are {', '.join(close)}."
-    )
+def _check_other(name: str, settings: GymnasiumSettings) -> None:
+    for key, usual in (("camera_id", None), ("render_quality", "fast")):
+        if getattr(settings, key) != usual:
+            raise ValueError(f"env.{key} is for MuJoCo tasks, and {name} draws itself; leave it at {usual}")
+    env = GymnasiumEnv(name, settings)
+    try:
+        if settings.pixels:
+            env.reset(0)
+    finally:
+        env.close()
 
 
-def task_names() -> list[str]:
-    """The names of all tasks that `make_gymnasium` makes."""
-    return [
-        name
-        for name, spec in import_gymnasium(pixels=False).registry.items()
-        if str(spec.entry_point).startswith("gymnasium.envs.mujoco.") and spec.version == VERSION
-    ]
+class GymnasiumEnv(EpisodeEnv[np.ndarray]):
+    """One environment that is no MuJoCo task. An episode is a function of its seed and its actions if Gymnasium's is.
 
-
-def import_gymnasium(*, pixels: bool) -> Any:
-    """Imports gymnasium with its MuJoCo part, and returns the module `gymnasium`.
-
-    Raises:
-      RuntimeError: a package is missing; or `pixels`, and OpenGL is disabled or cannot be loaded.
+    Raises: as `check`.
     """
-    gl.import_suite(pixels=pixels)  # first: MUJOCO_GL must be right when mujoco is imported
-    try:
-        gymnasium = importlib.import_module("gymnasium")
-        importlib.import_module("gymnasium.envs.mujoco.mujoco_rendering")  # what the tasks import beyond mujoco itself
-    except ImportError as error:
-        package = (error.name or "gymnasium").split(".")[0]
-        raise RuntimeError(
-            f"env.kind='gymnasium' needs the package {package}, which cannot be imported ({error}): "
-            'install it with `pip install "gymnasium[mujoco]>=1.3,<1.4"`, the extra `gymnasium` of this project.'
-        ) from error
-    logging.getLogger("absl").addFilter(_is_not_of_old_xml)
-    return gymnasium
 
+    def __init__(self, name: str, settings: GymnasiumSettings) -> None:
+        task = find_task(name)
+        assert task is not None
+        self._env = _made(name, task, settings, None)
+        self._draws = "rgb_array" in (self._env.metadata or {}).get("render_modes", ())
+        if self._draws:  # it must be told at its making
+            self._env.close()
+            self._env = _made(name, task, settings, "rgb_array")
+        try:
+            self.spec = self._describe(name, settings)
+        except BaseException:
+            self._env.close()
+            raise
+        self._size = settings.image_size
+        space: Any = self._env.action_space
+        limited = np.isfinite(space.low) & np.isfinite(space.high)
+        low, high = np.where(limited, space.low, -1).ravel(), np.where(limited, space.high, 1).ravel()
+        self._act_within(low.astype(space.dtype), high.astype(space.dtype))
 
-def _is_not_of_old_xml(record: logging.LogRecord) -> bool:
-    """Whether this is not the one line that every new HalfCheetah would have dm_control's logger print."""
-    return "'settotalmass' is deprecated" not in record.getMessage()
-
-
-def _has_discrete_actions(gymnasium: Any, name: str) -> bool:
-    """Whether this is another environment of gymnasium, with discrete actions. It must be made to find out."""
-    if name not in gymnasium.registry:
-        return False
-    try:
-        env = gymnasium.make(gymnasium.registry[name], disable_env_checker=True)  # by name it may warn of its age
-    except Exception:  # any environment may need packages of its own: this is only for a better message
-        return False
-    discrete = not isinstance(env.action_space, gymnasium.spaces.Box)
-    env.close()
-    return discrete
-
-
-class GymnasiumEnv(MujocoEnv):
-    """One MuJoCo task; see `make_gymnasium`. An episode is a function of its seed and its actions alone."""
-
-    def __init__(
-        self,
-        name: str,
-        pixels: bool,
-        image_size: int,
-        action_repeat: int,
-        camera_id: int | None,
-        render_quality: gl.RenderQuality,
-    ) -> None:
-        gymnasium = import_gymnasium(pixels=pixels)
-        task = dataclasses.replace(gymnasium.spec(name), order_enforce=False)  # `step` sees to the order itself
-        self._env = gymnasium.make(task, disable_env_checker=True)
-        self._mujoco = self._env.unwrapped  # has the MuJoCo `model` and `data`
-        cameras = range(-1, self._mujoco.model.ncam)
-        camera = min(0, cameras[-1]) if camera_id is None else int(camera_id)
-        if camera not in cameras:
-            choices = " or ".join(map(str, cameras))
-            raise ValueError(f"env.camera_id={camera} is no camera of {name}; choose {choices}.")
-        self._draw_with(image_size, camera, render_quality)
-        low, high = self._env.action_space.low, self._env.action_space.high  # float32 [actions]
-        self._middle, self._reach = (high + low) / 2, (high - low) / 2
-        self._observation: np.ndarray | None = None  # None: no episode is under way
-        features = ArraySpec(self._env.observation_space.shape, np.dtype(np.float32))
-        self.spec = EnvSpec(
+    def _describe(self, name: str, settings: GymnasiumSettings) -> EnvSpec:
+        refusal, task = why_not(self._env, name), self._env.spec
+        if refusal:
+            raise ValueError(refusal)
+        steps = task.max_episode_steps if task else None
+        if steps is None:
+            raise ValueError(
+                f"env.name={name!r} is registered without a time limit; set --config.env.max_episode_steps"
+            )
+        if settings.pixels and not self._draws:
+            raise ValueError(f"{self._no_picture(name)} Train from states: --config.env.pixels=False")
+        states = ArraySpec((math.prod(self._env.observation_space.shape or ()),), np.dtype(np.float32))
+        return EnvSpec(
             name=name,
-            **(self._seen() if pixels else dict(scene=features, observe=observe)),
-            action_dim=low.size,
-            action_repeat=int(action_repeat),
-            episode_steps=math.ceil(task.max_episode_steps / action_repeat),
-            pixels=pixels,
+            scene=image_spec(settings.image_size) if settings.pixels else states,
+            observe=observe,
+            action_dim=math.prod(self._env.action_space.shape or ()),
+            action_repeat=settings.action_repeat,
+            episode_steps=math.ceil(steps / settings.action_repeat),
+            pixels=settings.pixels,
         )
-        if pixels:
-            self._renderer(self._size)
 
-    def _model(self) -> Any:
-        from dm_control.mujoco import wrapper  # the renderer takes models as dm_control wraps them
-
-        return wrapper.MjModel(self._mujoco.model)
-
-    def _data(self) -> SimpleNamespace:
-        return SimpleNamespace(ptr=self._mujoco.data)  # as dm_control wraps it
+    def _scene(self) -> Scene:
+        return self.picture(self._size) if self.spec.pixels else self._states()
 
     def _states(self) -> Float32[np.ndarray, " features"]:
         assert self._observation is not None
-        return self._observation.astype(np.float32)
+        return np.ravel(self._observation).astype(np.float32)
 
     def _start(self, seed: int) -> None:
         self._observation, _ = self._env.reset(seed=seed)
 
-    def _advance(self, action: Float32[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
-        """Holds one action for `action_repeat` steps of gymnasium; gives reward, terminated, truncated."""
-        if self._observation is None:
-            raise RuntimeError(f"The episode of {self.spec.name} is over or was never started: call reset(seed) first.")
-        if np.shape(action) != self._middle.shape:
-            raise ValueError(f"An action of {self.spec.name} has shape {self._middle.shape}, not {np.shape(action)}.")
-        if not np.isfinite(action).all():  # MuJoCo would go on with zeros, and gymnasium with a reward of nan
-            raise ValueError(f"An action of {self.spec.name} must be finite, not {action}.")
-        control = self._middle + self._reach * np.clip(action, -1, 1).astype(np.float32)
-        reward, terminated, truncated = 0.0, False, False
-        for _ in range(self.spec.action_repeat):
-            self._observation, gain, terminated, truncated, _ = self._env.step(control)
-            reward += float(gain)
-            if terminated or truncated:
-                break
-        return reward, terminated, truncated and not terminated
+    def _control(self, action: Float32[np.ndarray, " actions"]) -> Float[np.ndarray, " actions"]:
+        control = super()._control(action)
+        self._refuse_infinite(action)
+        return control
+
+    def _frame(self, control: Float[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
+        step = self._env.step(control.reshape(self._env.action_space.shape))
+        self._observation, reward, terminated, truncated, _ = step
+        return float(reward), bool(terminated), bool(truncated)
+
+    def picture(self, size: int) -> UInt8[np.ndarray, "size size 3"]:
+        """The environment's own image of its current state, resized.
+
+        Raises:
+          ValueError: it has none.
+          RuntimeError: it needs a package for it that is not installed.
+        """
+        if not self._draws:
+            raise ValueError(self._no_picture(self.spec.name))
+        error = import_gymnasium().error
+        try:
+            image = self._env.render()
+        except (ImportError, error.DependencyNotInstalled) as cause:
+            raise RuntimeError(f"{self.spec.name} needs a package to draw itself: {cause}.") from cause
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"render() of {self.spec.name} must give uint8 [height, width, 3], got {_like(image)}.")
+        return resized(image, size)
+
+    def _no_picture(self, name: str) -> str:
+        return f"{name} cannot draw itself: it has no render mode 'rgb_array'."
 
     def close(self) -> None:
-        super().close()
+        """Ends the environment; safe to call twice."""
         self._env.close()
+
+
+def _made(name: str, task: Task, settings: GymnasiumSettings, render_mode: str | None) -> gymnasium.Env:
+    module, drawing = import_gymnasium(), {} if render_mode is None else {"render_mode": render_mode}
+    try:
+        return module.make(task, max_episode_steps=settings.max_episode_steps, disable_env_checker=True, **drawing)
+    except (ImportError, module.error.DependencyNotInstalled) as error:
+        raise RuntimeError(f"env.name={name!r} needs a package that is not installed: {error}") from error
+
+
+def _like(image: object) -> str:
+    return f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+
+
+KIND = HostKind(
+    "gymnasium",
+    make,
+    GymnasiumSettings,
+    check=check,
+    packages=("mujoco", "gymnasium"),
+)

@@ -7,93 +7,91 @@ that a picture needs, and is drawn when it is observed.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Key, UInt8
+from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
-from envs.gymnax.pictures import SCENES
-from envs.physics_schedule import Physics, check_names
-from envs.types import ArraySpec, DeviceEnv, EnvSpec, EnvState, TimeStep, check_view, observe
-from envs.types import Scene as AnyScene
+from envs.gymnax.pictures import PICTURES
+from envs.physics_schedule import Change, PhysicsSchedule, check_names, make_physics
+from envs.types import ArraySpec, DeviceEnv, DeviceKind, EnvSpec, EnvState, Scene, TimeStep, ViewSettings, observe
+from settings import setting
 
 
-def make_gymnax(
-    name: str,
-    *,
-    pixels: bool,
-    image_size: int = 84,
-    action_repeat: int = 1,
-    physics: Physics | None = None,
-) -> DeviceEnv:
-    """Makes one task with continuous actions, such as `Pendulum-v1` or `Reacher-misc`; see `task_names`.
+@dataclass(frozen=True)
+class GymnaxSettings(ViewSettings):
+    """How a task is seen, and how it changes during a run.
+
+    Pictures know nothing of `physics`: from pixels, a longer pendulum looks like any other.
+    """
+
+    physics: Mapping[str, tuple[float, ...]] | None = setting(
+        None, "parameters of the task (gymnax's EnvParams), each with the values that it takes in turn"
+    )
+    physics_every: int = setting(0, "time until the next value; after the last one comes the first", unit="frames")
+    physics_change: Change = setting("switch", "switch: at once; drift: evenly from one value to the next")
+
+    def schedule(self) -> PhysicsSchedule:
+        """The values of the parameters over time."""
+        return make_physics(self.physics, self.physics_every, self.physics_change)
+
+
+def make(name: str, settings: GymnaxSettings) -> DeviceEnv:
+    """Makes one task with continuous actions, such as `Pendulum-v1` or `Reacher-misc`.
 
     With `action_repeat` 1 the key of a step is passed on as it is, so that a trajectory is gymnax's own for the same
     keys. Otherwise each control step gets a key of its own, rewards are summed, and the repeat stops where the episode
-    ends.
-
-    Args:
-      name: the task, as gymnax registers it.
-      pixels: scenes are the floats of a picture, observed as a frame uint8 [image_size, image_size, 3]; else scenes
-        are gymnax's observation, float32 [features].
-      image_size: height and width of a frame, in pixels.
-      action_repeat: control steps per agent step.
-      physics: float fields of the task's `EnvParams` and the values that they take; the pictures know nothing of them.
-
-    Raises:
-      ValueError: an unknown task, one with discrete actions, or a setting that cannot be.
+    ends. Scenes are gymnax's observation, float32 [features], or for pixels the floats of a picture, which is drawn
+    when it is observed.
     """
-    check_gymnax(name, pixels=pixels, image_size=image_size, action_repeat=action_repeat, physics=physics)
+    pixels, action_repeat, physics = settings.pixels, settings.action_repeat, settings.schedule()
     env, params = _load(name)
-    if physics:
+    if physics.values:
         params = params.replace(**{field: values[0] for field, values in physics.values.items()})
-    draw = SCENES[name].draw
+    draw = PICTURES[name].draw
 
-    def look(picture: Float32[Array, " floats"]) -> UInt8[Array, "size size 3"]:
-        return draw(picture, int(image_size))
+    def see(picture: Float32[Array, " floats"]) -> UInt8[Array, "size size 3"]:
+        return draw(picture, settings.image_size)
 
-    reset, step, picture = _functions(name, params, pixels, int(action_repeat))
+    reset, step, picture = _functions(name, params, pixels, action_repeat)
     features = math.prod(jax.eval_shape(reset, jax.random.key(0))[1].shape)
     spec = EnvSpec(
         name=name,
         scene=ArraySpec((features,), np.dtype(np.float32)),
-        observe=look if pixels else observe,
+        observe=see if pixels else observe,
         action_dim=math.prod(env.action_space(params).shape),
-        action_repeat=int(action_repeat),
+        action_repeat=action_repeat,
         episode_steps=math.ceil(params.max_steps_in_episode / action_repeat),
         pixels=pixels,
     )
-
     made = DeviceEnv(spec, reset, step, picture, draw)
-    if physics is None or physics.length < 2:
+    if physics.length < 2:
         return made
 
-    def at(frame: Any) -> DeviceEnv:
+    def at(frame: Int[Array, ""] | int) -> DeviceEnv:
         now = params.replace(**physics.at(frame))
-        return DeviceEnv(spec, *_functions(name, now, pixels, int(action_repeat)), draw)
+        return DeviceEnv(spec, *_functions(name, now, pixels, action_repeat), draw)
 
     return made._replace(at=at)
 
 
-def check_gymnax(
-    name: str,
-    *,
-    pixels: bool,
-    image_size: int = 84,
-    action_repeat: int = 1,
-    physics: Physics | None = None,
-) -> None:
-    """Raises what `make_gymnax` would raise for these settings; gymnax is imported to refuse a task and for physics."""
-    check_view(pixels, image_size, action_repeat)
-    if name not in SCENES:
-        raise ValueError(_why_not(name))
-    if physics and physics.values:
+def check(name: str, settings: GymnaxSettings) -> None:
+    """Raises what `make` would raise; gymnax is imported to refuse a task and for physics.
+
+    Raises:
+      ValueError: a task of gymnax's that this kind has not, or physics that its equations cannot bear.
+    """
+    if name not in PICTURES:
+        _refuse(name)
+        return
+    physics = settings.schedule()
+    if physics.values:
         params = _load(name)[1]
         check_names(physics, name, [field for field, value in vars(params).items() if isinstance(value, float)])
         for values in physics.to_try():
@@ -111,25 +109,21 @@ def _check_finite(name: str, params: Any, values: dict[str, float]) -> None:
         raise ValueError(f"{found} makes {name} come to values that are not finite; change it.")
 
 
-def _why_not(name: str) -> str:
+def _refuse(name: str) -> None:
+    """ValueError for a task that gymnax has, and that is none of `PICTURES`."""
     import gymnax
 
     if name not in gymnax.registered_envs:
-        close = difflib.get_close_matches(str(name), SCENES, n=5, cutoff=0.4) or list(SCENES)
-        return f"env.name={name!r} is no task of gymnax; close names are {', '.join(close)}."
+        return  # the registry says which names are close
     env, params = _load(name)
-    if not isinstance(env.action_space(params), gymnax.environments.spaces.Box):
-        return f"env.name={name!r} has discrete actions, and the agents here continuous ones: {_listed()}."
-    return f"env.name={name!r} has no picture in envs/gymnax/pictures.py; choose from {_listed()}."
-
-
-def _listed() -> str:
-    return ", ".join(SCENES)
+    discrete = not isinstance(env.action_space(params), gymnax.environments.spaces.Box)
+    why = "discrete actions, and agents here act in [-1, 1]" if discrete else "no picture in envs/gymnax/pictures.py"
+    raise ValueError(f"env.name={name!r} has {why}; choose from {', '.join(PICTURES)}")
 
 
 def task_names() -> list[str]:
     """The names of gymnax's tasks with continuous actions."""
-    return list(SCENES)
+    return list(PICTURES)
 
 
 @functools.cache
@@ -170,7 +164,7 @@ def _as_step_gives(name: str, state: EnvState) -> EnvState:
     return jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf, dtype), state, _state_dtypes(name))
 
 
-Reset = Callable[[Key[Array, ""]], tuple[EnvState, AnyScene]]
+Reset = Callable[[Key[Array, ""]], tuple[EnvState, Scene]]
 Step = Callable[[EnvState, Float[Array, " actions"], Key[Array, ""]], tuple[EnvState, TimeStep]]
 Picture = Callable[[EnvState], Float32[Array, " floats"]]
 
@@ -181,9 +175,9 @@ def _functions(name: str, params: Any, pixels: bool, action_repeat: int) -> tupl
     low, high = _bounds(env, params)
 
     def picture(state: EnvState) -> Float32[Array, " floats"]:
-        return SCENES[name].picture(state, params)
+        return PICTURES[name].picture(state, params)
 
-    def reset(key: Key[Array, ""]) -> tuple[EnvState, AnyScene]:
+    def reset(key: Key[Array, ""]) -> tuple[EnvState, Scene]:
         observation, state = env.reset_env(key, params)
         state = _as_step_gives(name, state)
         return state, picture(state) if pixels else _flat(observation)
@@ -215,3 +209,6 @@ def _repeat(once: Step, times: int) -> Step:
         return jax.lax.scan(again, once(state, action, keys[0]), keys[1:])[0]
 
     return step
+
+
+KIND = DeviceKind("gymnax", make, GymnaxSettings, check=check, tasks=task_names, packages=("gymnax",))

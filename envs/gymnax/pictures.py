@@ -28,8 +28,8 @@ WATER, URCHIN, SWIMMER, BUOY = (188, 222, 240), (64, 32, 80), (255, 120, 0), (0,
 GOAL_DISC, ROBOT = (120, 180, 225), (220, 0, 0)
 
 
-class Scene(NamedTuple):
-    """How one task looks. `floats` is the length of its picture."""
+class TaskPicture(NamedTuple):
+    """How one task is drawn. `floats` is the length of its picture."""
 
     floats: int
     picture: Callable[[Any, Any], Float32[Array, " floats"]]
@@ -182,10 +182,10 @@ def draw_robot(picture: Float32[Array, " 4"], size: int) -> UInt8[Array, "size s
     return raster.paint(canvas, WHITE, layers)
 
 
-SCENES: dict[str, Scene] = {
-    "Pendulum-v1": Scene(2, pendulum_picture, draw_pendulum),
-    "MountainCarContinuous-v0": Scene(4, car_picture, draw_car),
-    "Reacher-misc": Scene(4, reacher_picture, draw_reacher),
-    "Swimmer-misc": Scene(14, swimmer_picture, draw_swimmer),
-    "PointRobot-misc": Scene(4, robot_picture, draw_robot),
+PICTURES: dict[str, TaskPicture] = {
+    "Pendulum-v1": TaskPicture(2, pendulum_picture, draw_pendulum),
+    "MountainCarContinuous-v0": TaskPicture(4, car_picture, draw_car),
+    "Reacher-misc": TaskPicture(4, reacher_picture, draw_reacher),
+    "Swimmer-misc": TaskPicture(14, swimmer_picture, draw_swimmer),
+    "PointRobot-misc": TaskPicture(4, robot_picture, draw_robot),
 }

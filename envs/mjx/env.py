@@ -9,12 +9,11 @@ Importing this module imports neither mujoco nor dm_control.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.util
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -23,98 +22,87 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Key
 
-from envs.mjx.physics import CONTROL_STEPS, Physics, State, Task, advance, look
+from envs.mjx.physics import CONTROL_STEPS, Physics, State, Task, advance, kinematics
 from envs.mjx.tasks import TASKS, load_task
 from envs.mujoco import gl
-from envs.mujoco.base import check_settings
+from envs.mujoco.base import MujocoSettings, RendererName
 from envs.render.drawing import Drawing
 from envs.render.mujoco_scene import poses
 from envs.render.scenery import make_scenery
-from envs.types import ArraySpec, DeviceEnv, EnvSpec, Scene, TimeStep, observe
+from envs.types import ArraySpec, DeviceEnv, DeviceKind, EnvSpec, Scene, TimeStep, observe
+from settings import setting
 
 
-def make_mjx(
-    name: str,
-    *,
-    pixels: bool,
-    image_size: int = 84,
-    action_repeat: int = 2,
-    camera_id: int | None = None,
-    render_quality: gl.RenderQuality = "fast",
-) -> DeviceEnv:
-    """Makes one task, such as `cheetah_run`; see `task_names`. Loads its model, and compiles nothing.
+@dataclass(frozen=True)
+class MjxSettings(MujocoSettings):
+    """How a task of the suite is seen. States are all entries of its observation, in the suite's order.
+
+    The usual camera is 0. Scenes of pixels are poses, float32 [floats], which are drawn when they are observed.
+    """
+
+    action_repeat: int = setting(2, "control steps for which an action is held", least=1)
+    renderer: RendererName = setting("jax", "there is only jax, which draws on the device")
+
+
+def make(name: str, settings: MjxSettings) -> DeviceEnv:
+    """Makes one task, such as `cheetah_run`; see `TASKS`. Loads its model, and compiles nothing.
 
     Episodes last 1000 control steps and are truncated, never terminated. An action is held for `action_repeat` control
     steps, their rewards are summed, and the repeat stops where the episode ends. No step draws random numbers. A
     simulation that diverges gives NaN, where dm_control raises an error.
 
-    Args:
-      name: domain and task, joined by an underscore.
-      pixels: scenes are poses, float32 [floats], observed as a frame uint8 [image_size, image_size, 3]; else scenes
-        are all entries of the task's observation in the suite's order, float32 [features].
-      image_size: height and width of a frame, in pixels.
-      action_repeat: control steps per agent step.
-      camera_id: the model's camera, -1 for the free one; None takes 0.
-      render_quality: `fast`, `smooth` or `canonical`, see `envs.render.raycast`.
-
     Raises:
-      ValueError: an unknown task, or a setting that cannot be.
-      RuntimeError: MJX is not installed.
+      ValueError: a camera that the model does not have, or a task that shows what is not drawn here.
     """
-    check_mjx(
-        name,
-        pixels=pixels,
-        image_size=image_size,
-        action_repeat=action_repeat,
-        camera_id=camera_id,
-        render_quality=render_quality,
-    )
     physics, task = load_task(name)
-    camera = 0 if camera_id is None else int(camera_id)
+    camera, pixels, action_repeat = settings.camera_id or 0, settings.pixels, settings.action_repeat
     if camera >= physics.host.ncam:
-        raise ValueError(f"env.camera_id={camera} is no camera of {name}; choose from -1 to {physics.host.ncam - 1}.")
+        last = physics.host.ncam - 1
+        raise ValueError(f"env.camera_id must be a camera of {name}, from -1 to {last}, got {camera}")
     still = jnp.zeros(physics.host.nu, jnp.float32)
 
-    drawing = _drawing(name, camera, render_quality)
+    drawing = _drawing(name, camera, settings.render_quality)
 
     def view(data: Any) -> Float32[Array, " floats"]:
         return jnp.asarray(poses(drawing.scenery, data)) if pixels else task.observe(data)
 
     def picture(state: State) -> Float32[Array, " floats"]:
-        return jnp.asarray(poses(drawing.scenery, look(physics, task, state, still)))
+        return jnp.asarray(poses(drawing.scenery, kinematics(physics, task, state, still)))
 
     def reset(key: Key[Array, ""]) -> tuple[State, Float32[Array, " floats"]]:
         state = task.start(key)
-        return state, view(look(physics, task, state, still))
+        return state, view(kinematics(physics, task, state, still))
 
     scene = jax.eval_shape(reset, jax.random.key(0))[1]
     spec = EnvSpec(
         name=name,
         scene=ArraySpec(scene.shape, np.dtype(np.float32)),
-        observe=functools.partial(drawing, size=int(image_size)) if pixels else observe,
+        observe=functools.partial(drawing, size=settings.image_size) if pixels else observe,
         action_dim=physics.host.nu,
-        action_repeat=int(action_repeat),
+        action_repeat=action_repeat,
         episode_steps=math.ceil(CONTROL_STEPS / action_repeat),
         pixels=pixels,
         vary=drawing.vary if pixels else None,
     )
-    return DeviceEnv(spec, reset, _agent_step(physics, task, view, int(action_repeat), scene), picture, drawing)
+    return DeviceEnv(spec, reset, _agent_step(physics, task, view, action_repeat, scene), picture, drawing)
 
 
-def check_mjx(
-    name: str,
-    *,
-    pixels: bool,
-    image_size: int = 84,
-    action_repeat: int = 2,
-    camera_id: int | None = None,
-    render_quality: gl.RenderQuality = "fast",
-) -> None:
-    """Raises what `make_mjx` would raise for these settings, without loading the task; see there."""
-    check_settings(pixels, image_size, action_repeat, camera_id, render_quality, "jax")
+def check(name: str, settings: MjxSettings) -> None:
+    """Raises what `make` would raise, without loading the task.
+
+    Raises:
+      ValueError: a task that the suite has and this kind has not, or another renderer than jax.
+      RuntimeError: MJX is not installed.
+    """
+    if settings.renderer != "jax":
+        raise ValueError("env.backend=mjx draws on the device; set --config.env.renderer=jax")
     if name not in TASKS:
-        raise ValueError(_why_not(name))
-    if not _has_mjx():
+        suite = [f"{domain}_{task}" for domain, task in gl.import_suite(pixels=False).ALL_TASKS]
+        if name in suite:
+            raise ValueError(
+                f"env.name={name!r} has no MJX version here: set env.backend=mujoco, or choose from {', '.join(TASKS)}"
+            )
+    elif not _has_mjx():
         raise RuntimeError(
             "env.backend=mjx needs the package mujoco-mjx, which is not installed: "
             "install it with `pip install mujoco-mjx==3.17.0`, or set env.backend=mujoco."
@@ -133,14 +121,6 @@ def _has_mjx() -> bool:
     return places is not None and PathFinder.find_spec("mujoco.mjx", list(places)) is not None
 
 
-def _why_not(name: str) -> str:
-    elsewhere = [f"{domain}_{task}" for domain, task in gl.import_suite(pixels=False).ALL_TASKS]
-    if name in elsewhere:
-        return f"env.name={name!r} has no MJX version here: set env.backend=mujoco, or choose from {', '.join(TASKS)}."
-    close = difflib.get_close_matches(str(name), TASKS, n=5, cutoff=0.5) or list(TASKS)
-    return f"env.name={name!r} is no task of the dm_control suite; close names are {', '.join(close)}."
-
-
 View = Callable[[Any], Float32[Array, " floats"]]
 Step = Callable[[State, Float[Array, " actions"], Key[Array, ""]], tuple[State, TimeStep]]
 
@@ -156,7 +136,7 @@ def _agent_step(physics: Physics, task: Task, view: View, repeat: int, scene: ja
         def once(_: int | Array, so_far: tuple[State, Scene, Array]) -> tuple[State, Scene, Array]:
             before, _, total = so_far
             after = replace(advance(physics, before, control), steps=before.steps + 1)
-            data = look(physics, task, after, control)
+            data = kinematics(physics, task, after, control)
             following = after, view(data), total + task.reward(data)
             if CONTROL_STEPS % repeat == 0:  # then episodes end with a repeat
                 return following
@@ -173,3 +153,13 @@ def _agent_step(physics: Physics, task: Task, view: View, repeat: int, scene: ja
 @functools.cache
 def _drawing(name: str, camera: int, quality: gl.RenderQuality) -> Drawing:
     return Drawing(make_scenery(load_task(name)[0].host, camera, name), quality)
+
+
+KIND = DeviceKind(
+    "mjx",
+    make,
+    MjxSettings,
+    check=check,
+    tasks=task_names,
+    packages=("mujoco", "dm_control", "mujoco-mjx"),
+)

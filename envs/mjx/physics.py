@@ -2,7 +2,7 @@
 
 dm_control ends a step with `mj_step1` (its "legacy step"): what it observes of positions and velocities belongs to the
 new state, what it feels of contact forces to the last substep. So a state carries the few numbers that a step starts
-from, and the felt forces; everything else is derived from them, twice: by `mjx.step`, and by `look`.
+from, and the felt forces; everything else is derived from them, twice: by `mjx.step`, and by `kinematics`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Physics(NamedTuple):
 
 
 class Task(NamedTuple):
-    """The rules of one task over one `Physics`. `data` is what `look` gives.
+    """The rules of one task over one `Physics`. `data` is what `kinematics` gives.
 
     start(key): the state in which an episode starts, distributed as in the suite, with what is felt there.
     observe(data): all entries of the suite's observation, in its order, float32 [features].
@@ -140,7 +140,7 @@ def advance(physics: Physics, state: State, control: Float[Array, " controls"], 
     return substep(0, state) if times == 1 else jax.lax.fori_loop(0, times, substep, state)
 
 
-def look(physics: Physics, task: Task, state: State, control: Float[Array, " controls"]) -> Any:
+def kinematics(physics: Physics, task: Task, state: State, control: Float[Array, " controls"]) -> Any:
     """The `mjx.Data` of a state with everything that its position and velocity decide about what can be seen.
 
     These are the poses of bodies, geoms, sites, cameras and lights, the tendons' paths, and the sensors. XLA drops what

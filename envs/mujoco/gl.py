@@ -1,7 +1,7 @@
-"""MuJoCo's OpenGL, headless: finding it, saying clearly when it is not there, and one kept renderer per frame size.
+"""MuJoCo's OpenGL, headless: finding it, saying clearly when it is not there, and one kept renderer per image size.
 
 `physics.render()` of dm_control builds a camera on every call, which costs 4-5 times the drawing itself at 84x84. The
-renderer here keeps its scene, its camera and its OpenGL context, in a buffer no larger than the frame.
+renderer here keeps its scene, its camera and its OpenGL context, in a buffer no larger than the image.
 """
 
 from __future__ import annotations
@@ -13,15 +13,29 @@ import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    import mujoco
     from jaxtyping import Int32, UInt8
 
 RenderQuality = Literal["fast", "smooth", "canonical"]
 """Plain; with several rays a pixel; with shadows and reflections too. Of both renderers."""
+
+
+class GLContext(Protocol):
+    """An OpenGL context of MuJoCo: one of its own classes, which MUJOCO_GL chooses."""
+
+    def __init__(self, max_width: int, max_height: int) -> None: ...
+
+    def make_current(self) -> None: ...
+
+    def free(self) -> None: ...
+
 
 _lock = threading.Lock()  # thread workers import, and make contexts, at the same time
 _import_error: Exception | None = None
@@ -36,7 +50,7 @@ def no_gl(cause: object) -> RuntimeError:
     )
 
 
-def import_suite(*, pixels: bool) -> Any:
+def import_suite(*, pixels: bool) -> ModuleType:
     """Imports mujoco and dm_control with a headless OpenGL, and returns the module `dm_control.suite`.
 
     Unless MUJOCO_GL says otherwise it is set to egl on Linux before mujoco is first imported. States need no OpenGL:
@@ -65,12 +79,12 @@ def import_suite(*, pixels: bool) -> Any:
     return suite
 
 
-def _import() -> Any:
+def _import() -> ModuleType:
     importlib.import_module("mujoco")
     return importlib.import_module("dm_control.suite")
 
 
-def context_class() -> Any:
+def context_class() -> type[GLContext]:
     """The class of OpenGL contexts that MUJOCO_GL names, even if mujoco was imported before that was set."""
     if os.environ.get("MUJOCO_GL") == "egl":
         return importlib.import_module("mujoco.egl").GLContext
@@ -81,7 +95,7 @@ def context_class() -> Any:
 
 
 class Renderer:
-    """Draws square frames of one model through one camera. To be used and closed by the thread that made it.
+    """Draws square images of one model through one camera. To be used and closed by the thread that made it.
 
     Once it has drawn, dm_control's own `physics.render` in that thread draws into the wrong OpenGL context.
 
@@ -92,17 +106,17 @@ class Renderer:
       RuntimeError: no OpenGL context can be made.
     """
 
-    def __init__(self, model: Any, size: int, camera_id: int, quality: RenderQuality) -> None:
+    def __init__(self, model: mujoco.MjModel, size: int, camera_id: int, quality: RenderQuality) -> None:
         import mujoco
         from dm_control.mujoco import wrapper  # its options and its estimate of visible geoms are those of the suite
 
         self._mujoco = mujoco
-        self._model = model.ptr
+        self._model = model
         self._rect = mujoco.MjrRect(0, 0, size, size)
-        self._frame = np.empty((size, size, 3), np.uint8)
+        self._image = np.empty((size, size, 3), np.uint8)
         self._option = wrapper.MjvOption()
         self._perturb = wrapper.MjvPerturb()
-        self._scene = wrapper.MjvScene(model)
+        self._scene = wrapper.MjvScene(wrapper.MjModel(model))
         self._camera = wrapper.MjvCamera()
         self._camera.fixedcamid = camera_id
         if camera_id == -1:
@@ -113,14 +127,13 @@ class Renderer:
         if quality != "canonical":
             self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
-        self._gl: Any
-        self._context: Any
+        self._gl: GLContext | None
         self._gl, self._context = self._make_context(size, quality)
         # mujoco ends EGL at exit, and a context freed after that prints a traceback: be earlier (last in, first out).
         self._at_exit = functools.partial(_close, weakref.ref(self))
         atexit.register(self._at_exit)
 
-    def _make_context(self, size: int, quality: RenderQuality) -> tuple[Any, Any]:
+    def _make_context(self, size: int, quality: RenderQuality) -> tuple[GLContext, mujoco.MjrContext]:
         """An OpenGL context with a size x size buffer. The model's own settings are put back: they are not ours."""
         mujoco, vis = self._mujoco, self._model.vis
         width, height, samples = vis.global_.offwidth, vis.global_.offheight, vis.quality.offsamples
@@ -140,23 +153,26 @@ class Renderer:
 
     def upload_terrain(self) -> None:
         """Hands the model's height fields to OpenGL, which keeps a copy: needed where an episode draws new terrain."""
-        self._gl.make_current()
+        self._make_current()
         for hfield in range(self._model.nhfield):
             self._mujoco.mjr_uploadHField(self._model, self._context, hfield)
 
-    def render(self, data: Any) -> UInt8[np.ndarray, "size size 3"]:
+    def _make_current(self) -> None:
+        if self._gl is None:
+            raise RuntimeError("This renderer is closed: make a new one.")
+        self._gl.make_current()
+
+    def render(self, data: mujoco.MjData) -> UInt8[np.ndarray, "size size 3"]:
         """Draws the current state, top row first, into a new array."""
         mujoco = self._mujoco
         everything = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(
-            self._model, data.ptr, self._option, self._perturb, self._camera, everything, self._scene
-        )
-        self._gl.make_current()
+        mujoco.mjv_updateScene(self._model, data, self._option, self._perturb, self._camera, everything, self._scene)
+        self._make_current()
         mujoco.mjr_render(self._rect, self._scene, self._context)
-        mujoco.mjr_readPixels(self._frame, None, self._rect, self._context)
-        return np.ascontiguousarray(self._frame[::-1])
+        mujoco.mjr_readPixels(self._image, None, self._rect, self._context)
+        return np.ascontiguousarray(self._image[::-1])
 
-    def segment(self, data: Any) -> Int32[np.ndarray, "size size 2"]:
+    def segment(self, data: mujoco.MjData) -> Int32[np.ndarray, "size size 2"]:
         """What each pixel shows: MuJoCo's object type and the object's number; -1 for nothing. For `fast` renderers."""
         flags = [int(self._mujoco.mjtRndFlag.mjRND_SEGMENT), int(self._mujoco.mjtRndFlag.mjRND_IDCOLOR)]
         self._scene.flags[flags] = True
@@ -174,7 +190,7 @@ class Renderer:
             self._gl.make_current()
             self._context.free()
             self._gl.free()
-            self._gl = self._context = None
+            self._gl = None
             atexit.unregister(self._at_exit)
 
 

@@ -21,7 +21,6 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from envs.dmc.env import split_name
 from envs.mujoco import gl
 from envs.render.mujoco_scene import Scenery, poses
 from envs.render.raycast import make_draw, make_segment
@@ -46,15 +45,15 @@ def benchmark_tasks() -> list[str]:
     return [f"{domain}_{task}" for domain, task in suite.BENCHMARKING]
 
 
-def look(name: str, count: int, seed: int = 0) -> Views:
+def gather_views(name: str, count: int, seed: int = 0) -> Views:
     """`count` poses, each from an episode of its own after up to 60 random actions, each held for 4 control steps."""
     suite = gl.import_suite(pixels=True)
-    domain, task = split_name(name, suite.ALL_TASKS)
+    domain, task = next(each for each in suite.ALL_TASKS if "_".join(each) == name)
     env = suite.load(domain, task, task_kwargs={"random": seed})
     env.reset()
     physics, spec, random = env.physics, env.action_spec(), np.random.default_rng(seed)
     scenery = make_scenery(physics.model.ptr, CAMERA, name)
-    renderers = {quality: gl.Renderer(physics.model, SIZE, CAMERA, quality) for quality in LOOKS}
+    renderers = {quality: gl.Renderer(physics.model.ptr, SIZE, CAMERA, quality) for quality in LOOKS}
     moving = [each.row for each in scenery.primitives if each.source == "geom" and each.moves]
     scenes, frames, silhouettes = [], {quality: [] for quality in LOOKS}, []
     for _ in range(count):
@@ -65,8 +64,8 @@ def look(name: str, count: int, seed: int = 0) -> Views:
                 env.step(action)
         scenes.append(poses(scenery, physics.data.ptr))
         for quality, renderer in renderers.items():
-            frames[quality].append(renderer.render(physics.data))
-        kind, row = np.moveaxis(renderers["fast"].segment(physics.data), -1, 0)
+            frames[quality].append(renderer.render(physics.data.ptr))
+        kind, row = np.moveaxis(renderers["fast"].segment(physics.data.ptr), -1, 0)
         silhouettes.append((kind == GEOM) & np.isin(row, moving))
     for renderer in renderers.values():
         renderer.close()
@@ -98,7 +97,7 @@ def difference(a: UInt8[np.ndarray, "*shape"], b: UInt8[np.ndarray, "*shape"]) -
 
 def compare(name: str, count: int) -> tuple[str, UInt8[np.ndarray, "height width 3"]]:
     """A row of the table, and a row of the sheet: OpenGL, ours and four times the difference, for both looks."""
-    views = look(name, count)
+    views = gather_views(name, count)
     ours = silhouettes(views)
     each = [overlap(a, b) for a, b in zip(ours, views.silhouettes)]
     row, cells = [name, f"{overlap(ours, views.silhouettes):.3f}", f"{min(each):.3f}"], []
@@ -115,7 +114,7 @@ def reference(names: list[str], count: int, folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     scenes: dict[str, Any] = {}
     for name in names:
-        views = look(name, count)
+        views = gather_views(name, count)
         masks = np.repeat(views.silhouettes[..., None].astype(np.uint8) * 255, 3, axis=-1)
         picture = np.concatenate([np.concatenate([*views.frames.values(), masks], axis=2)[i] for i in range(count)])
         scenes[name] = views.scenes

@@ -15,14 +15,14 @@ from agents.replay import Replay, make_replay
 from agents.types import Agent, Clock
 from envs.pools.device import DevicePool
 from envs.pools.host import HostPool
-from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike, fit_device
-from envs.registry import DEVICE_KINDS, HOST_KINDS, device_env, host_env
-from envs.types import EnvSpec
+from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike
+from envs.types import DeviceKind, EnvSpec, HostKind
 from experiments.build.agent import make_agent
 from experiments.build.checks import check_memory, check_window, free_memory, total_memory, validate
+from experiments.build.environment import kind_of, make_device_envs, open_host_pools
 from experiments.build.optimisers import make_optimisers
 from experiments.build.replay import choose_store, make_vary
-from experiments.build.tasks import make_tasks, physics_of, task_names
+from experiments.build.tasks import make_tasks
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
 from experiments.train.experience import Dynamic
 from experiments.train.loop import Callback, Run, make_advance, train_on_device, train_on_host
@@ -33,13 +33,6 @@ from experiments.train.step import Steps, make_steps
 from experiments.train.task_loop import evaluate_in_turns, train_in_phases
 from experiments.train.tasks import TaskSequence
 from ne_jax import make_review
-
-TRAIN_STREAM, EVAL_STREAM = range(2)
-NOT_OF_THE_ENV = ("kind", "name", "frame_stack", "num_envs", "workers", "backend", "sequence", "switch_every")
-NOT_OF_THE_ENV += ("physics", "physics_every", "physics_change")
-"""Keys of `config.env` that are not settings of one environment."""
-BACKENDS = {"mujoco": "dmc", "mjx": "mjx"}
-"""`config.env.backend` of dm_control's tasks, and the kind of environment that is."""
 
 
 class Parts(NamedTuple):
@@ -96,40 +89,12 @@ def setup(config: ConfigDict) -> Experiment:
     """
     validate(config)
     tasks = make_tasks(config)
-    kind = env_kind(config)
-    settings = {key: value for key, value in config.env.items() if key not in NOT_OF_THE_ENV}
-    if kind == "mjx":
-        settings.pop("renderer", None)  # there is one
-    if "physics" in config.env:
-        settings["physics"] = physics_of(config)
-    return (_on_device if kind in DEVICE_KINDS else _on_host)(config, kind, settings, tasks)
+    kind = kind_of(config)
+    return _on_host(config, kind, tasks) if isinstance(kind, HostKind) else _on_device(config, kind, tasks)
 
 
-def env_kind(config: ConfigDict) -> str:
-    """A key of `HOST_KINDS` or `DEVICE_KINDS`; ValueError for one that does not exist, or that needs other settings."""
-    kind, backend = config.env.kind, config.env.get("backend", "mujoco")
-    if kind == "dmc":
-        if backend not in BACKENDS:
-            raise ValueError(f"env.backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-        if backend == "mjx" and config.env.get("renderer", "jax") != "jax":
-            raise ValueError("env.backend=mjx draws on the device; set --config.env.renderer=jax")
-        kind = BACKENDS[backend]
-        if kind == "mjx":  # it takes no workers
-            return kind
-    kinds = [*HOST_KINDS, *(each for each in DEVICE_KINDS if each not in BACKENDS)]
-    if kind not in kinds:
-        raise ValueError(f"env.kind must be one of {', '.join(kinds)}, got {kind!r}")
-    on_device = kind in DEVICE_KINDS
-    if on_device == ("workers" in config.env):
-        fitting = "gymnax_*.py" if on_device else "dmc_*.py or mujoco_*.py"
-        raise ValueError(f"env.kind={kind!r} needs another config; take one of configs/{fitting}")
-    return kind
-
-
-def _on_device(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: TaskSequence | None) -> Experiment:
-    envs = _each_task(config, lambda name: device_env(kind, name, **settings))
-    if len(envs) > 1:
-        envs = [fit_device(env, spec) for env, spec in zip(envs, alike([env.spec for env in envs]), strict=True)]
+def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None) -> Experiment:
+    envs = make_device_envs(config, kind)
     parts = _parts(config, envs[0].spec)
 
     def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
@@ -151,24 +116,10 @@ def _on_device(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: T
     return _experiment(config, parts, tasks, pool, [evaluate(env) for env in envs], train)
 
 
-def _on_host(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: TaskSequence | None) -> Experiment:
-    makers = _each_task(config, lambda name: host_env(kind, name, **settings))
-    streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
-    opened: list[HostPool] = []
-    try:
-        for make in makers:
-            for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
-                opened.append(HostPool(make, lanes, config.env.workers))
-        pools, eval_pools = opened[::2], opened[1::2]
-        if config.video.every and not pools[0].spec.pixels:
-            for each in eval_pools:
-                _check_video(each, config.video.size)
+def _on_host(config: ConfigDict, kind: HostKind, tasks: TaskSequence | None) -> Experiment:
+    with open_host_pools(config, kind) as (pools, eval_pools):
         specs = alike([each.spec for each in pools]) if tasks else [pools[0].spec]
         parts = _parts(config, specs[0])
-    except BaseException:
-        for each in opened:
-            each.close()
-        raise
     pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
     eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
     evaluators = [host_evaluator(each, parts.steps, config.seeds, config.eval.episodes) for each in eval_pools]
@@ -177,18 +128,6 @@ def _on_host(config: ConfigDict, kind: str, settings: dict[str, Any], tasks: Tas
         return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, callback, until)
 
     return _experiment(config, parts, tasks, pool, evaluators, train)
-
-
-def _each_task(config: ConfigDict, make: Callable[[str], Any]) -> list[Any]:
-    """`make(name)` of each different task; ValueError if one is none."""
-    made = []
-    for name in dict.fromkeys(task_names(config)):
-        try:
-            made.append(make(name))
-        except ValueError as error:
-            key = "env.name=" if name == config.env.name else "env.sequence: "
-            raise ValueError(str(error).replace("env.name=", key)) from error
-    return made
 
 
 def _experiment(
@@ -205,15 +144,6 @@ def _experiment(
         evaluator = evaluate_in_turns(evaluators, tasks)
         train = partial(train_in_phases, train, pool, parts.steps.enter, tasks, parts.schedule.total)
     return Experiment(config, **parts._asdict(), pool=pool, evaluator=evaluator, train=train, tasks=tasks)
-
-
-def _check_video(pool: HostPool, size: int) -> None:
-    """RuntimeError at the start, not at the first video, where states are learned from and nothing can be drawn."""
-    try:
-        pool.reset()
-        pool.pictures(size)
-    except (RuntimeError, ValueError) as error:
-        raise RuntimeError(f"{error} Or train without videos: --config.video.every=0") from error
 
 
 def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:

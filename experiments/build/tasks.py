@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from envs.physics_schedule import Physics, make_physics
+from envs.physics_schedule import PhysicsSchedule, make_physics
 from experiments.train.tasks import TaskSequence
 
 
-def physics_of(config: ConfigDict) -> Physics:
+def physics_of(config: ConfigDict) -> PhysicsSchedule:
     """The schedule of the physical parameters; of none where the environment has no such settings.
 
     Raises:
@@ -52,7 +52,7 @@ def task_names(config: ConfigDict) -> tuple[str, ...]:
     return (config.env.name, *config.env.get("sequence", ()))
 
 
-def _course(config: ConfigDict, names: Sequence[str], physics: Physics) -> tuple[list[str], int]:
+def _course(config: ConfigDict, names: Sequence[str], physics: PhysicsSchedule) -> tuple[list[str], int]:
     """The label of each phase until they repeat, and the frames of a phase; no labels where there is one task."""
     switch_every = config.env.get("switch_every", 0)
     if physics.length < 2 and (physics.every or physics.change == "drift"):

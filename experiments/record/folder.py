@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments.build.checks import flatten
+from experiments.build.environment import kind_of
 from experiments.record.metrics import write_json
 
 NOT_COMPARED = ("resume", "overwrite", "results_dir", "checkpoint_every", "metrics_every", "env.workers")
@@ -96,11 +97,7 @@ def versions(config: ConfigDict) -> dict[str, Any]:
     """What the results depend on beside the config."""
     device = jax.local_devices()[0]
     packages = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
-    packages += {"dmc": ("mujoco", "dm_control"), "gymnasium": ("mujoco", "gymnasium")}.get(
-        config.env.kind, ("gymnax",)
-    )
-    if config.env.get("backend") == "mjx":
-        packages += ("mujoco-mjx",)
+    packages += kind_of(config).packages
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

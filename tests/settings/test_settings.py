@@ -20,12 +20,13 @@ class Outer:
     camera: int | None = setting(None, "of the model", least=-1)
     rate: float = setting(1.0, "how fast", unit="per step", above=0)
     count: int = setting(0, "how many", least=0)
+    on: bool = setting(False, "whether")
     inner: Inner = group(Inner)
 
 
 def test_what_is_read_off_a_dataclass():
     found = {each.key: each for each in settings_of(Outer)}
-    assert list(found) == ["mode", "widths", "camera", "rate", "count", "inner.share"]
+    assert list(found) == ["mode", "widths", "camera", "rate", "count", "on", "inner.share"]
     assert found["mode"].choices == ("a", "b") and found["mode"].type is str
     assert found["camera"].optional and found["camera"].type is int and found["camera"].default is None
     assert found["rate"].about.unit == "per step" and found["inner.share"].default == 0.5
@@ -34,7 +35,7 @@ def test_what_is_read_off_a_dataclass():
 
 def test_defaults_pass():
     check(Outer, Outer())
-    check(Outer, {"mode": "b", "widths": [1], "camera": -1, "rate": 0.1, "count": 0, "inner": {"share": 1}})
+    check(Outer, {"mode": "b", "widths": [1], "camera": -1, "rate": 0.1, "count": 0, "on": True, "inner": {"share": 1}})
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,9 @@ def test_defaults_pass():
         ({"inner": Inner(share=0.0)}, r"part.inner.share must lie in \(0, 1\], got 0"),
         ({"rate": None}, "part.rate must be a number, got None"),
         ({"count": "many"}, "part.count must be a whole number, got 'many'"),
+        ({"count": 2.0}, "part.count must be a whole number, got 2.0"),
+        ({"count": True}, "part.count must be a whole number, got True"),
+        ({"on": 1}, "part.on must be True or False, got 1"),
     ],
 )
 def test_sentences(changed, sentence):

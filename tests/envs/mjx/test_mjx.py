@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from kinds import make_mjx
 
 from envs.mjx import env as mjx_env
-from envs.mjx.env import check_mjx, make_mjx, task_names
+from envs.mjx.env import KIND, MjxSettings, task_names
 from envs.mjx.tasks import DOMAINS
 from envs.pools.device import auto_reset_step
 
@@ -116,35 +117,34 @@ def test_action_repeat_sums_rewards_and_stops_where_the_episode_ends():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("cheeta_run", {}, "env.name='cheeta_run' is no task of the dm_control suite; close names are cheetah_run"),
+        ("cheeta_run", {}, "env.name: unknown task 'cheeta_run' of kind mjx; did you mean cheetah_run"),
         ("quadruped_walk", {}, "has no MJX version here: set env.backend=mujoco, or choose from cartpole_balance"),
         ("cheetah_run", {"pixels": 1}, "env.pixels must be True or False"),
-        ("cheetah_run", {"image_size": 0}, "env.image_size must be a positive integer"),
-        ("cheetah_run", {"action_repeat": 0}, "env.action_repeat must be a positive integer"),
-        ("cheetah_run", {"camera_id": -2}, "env.camera_id must be None"),
-        ("cheetah_run", {"render_quality": "best"}, "env.render_quality must be"),
+        ("cheetah_run", {"image_size": 0}, "env.image_size must be positive, got 0"),
+        ("cheetah_run", {"action_repeat": 0}, "env.action_repeat must be positive, got 0"),
+        ("cheetah_run", {"camera_id": -2}, "env.camera_id must be at least -1, got -2"),
+        ("cheetah_run", {"render_quality": "best"}, "env.render_quality must be one of fast, smooth, canonical"),
     ],
 )
 def test_mistakes_are_named(name, settings, message):
-    for maker in (check_mjx, make_mjx):
-        with pytest.raises(ValueError, match=message):
-            maker(name, **{"pixels": False, **settings})
+    with pytest.raises(ValueError, match=message):
+        make_mjx(name, **settings)
 
 
 def test_a_camera_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"env.camera_id=7 is no camera of pendulum_swingup; choose from -1 to 1"):
+    with pytest.raises(ValueError, match=r"env.camera_id must be a camera of pendulum_swingup, from -1 to 1, got 7"):
         make_mjx("pendulum_swingup", pixels=False, camera_id=7)
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(mjx_env, "_has_mjx", lambda: False)
     with pytest.raises(RuntimeError, match=r"pip install mujoco-mjx"):
-        check_mjx("cheetah_run", pixels=False)
+        KIND.check("cheetah_run", MjxSettings())
 
 
 def test_importing_and_checking_load_no_physics():
     code = (
-        "import sys; from envs.mjx.env import check_mjx; check_mjx('cheetah_run', pixels=False);"
+        "import sys; from envs.mjx.env import KIND, MjxSettings; KIND.check('cheetah_run', MjxSettings());"
         "assert not {'mujoco', 'dm_control'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.mjx.physics import State, advance, feel, look
+from envs.mjx.physics import State, advance, feel, kinematics
 from envs.mjx.tasks import DOMAINS, TASKS, cheetah, load_task
 from envs.mjx.tasks.rewards import REACH_ZERO, SIGMOIDS, tolerance
 from envs.mujoco.gl import import_suite
@@ -104,7 +104,7 @@ def test_observations_and_rewards_are_the_suites(name):
     @jax.jit
     @jax.vmap
     def ours(state, control):
-        data = look(physics, task, state, control)
+        data = kinematics(physics, task, state, control)
         return task.observe(data), task.reward(data)
 
     seen, paid = ours(states, controls)

@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+from kinds import make_dmc
 
-from envs.dmc.env import make_dmc, task_names
+from envs.dmc.env import task_names
 from envs.mujoco.gl import import_suite
 
 # Each of these makes OpenGL unavailable in its own way; the first line of a child process.
@@ -26,9 +27,9 @@ ctypes.util.find_library = lambda name: None if "EGL" in name else find(name)
     "disabled": "import os; os.environ['MUJOCO_GL'] = 'disable'\n",
 }
 STATES = """
-from envs.dmc.env import make_dmc
+from envs.registry import host_env
 for name in ("cartpole_swingup", "quadruped_escape"):
-    env = make_dmc(name, pixels=False, renderer="gl")
+    env = host_env("dmc", name, pixels=False, renderer="gl")()
     env.reset(0)
     print(name, env.step([0.0] * env.spec.action_dim).scene.shape)
 try:
@@ -62,7 +63,7 @@ app.run(run.main, flags_parser=run.parse)
 def frames(name, quality, size=84, steps=3):
     """Frames of one short episode, and the same episode drawn by `physics.render`."""
     env = make_dmc(name, pixels=False, action_repeat=1)
-    low, high = env._low_high
+    middle, reach = env._middle, env._reach  # float64
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, env.spec.action_dim)).astype(np.float32)
 
     # First all of dm_control's: it does not notice when another context than its own has become the current one.
@@ -73,7 +74,7 @@ def frames(name, quality, size=84, steps=3):
     hand.reset()
     reference = [hand.physics.render(size, size, camera_id=camera).copy()]
     for action in actions:
-        hand.step((high + low) / 2 + (high - low) / 2 * action.astype(np.float64))
+        hand.step(middle + reach * action.astype(np.float64))
         reference.append(hand.physics.render(size, size, camera_id=camera).copy())
     hand.physics.free()
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.gymnax.pictures import SCENES
+from envs.gymnax.pictures import PICTURES
 from envs.render import raster
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -24,7 +24,7 @@ def car(x: float) -> tuple[float, ...]:
     return x, 0.45 * float(np.sin(3 * x)) + 0.55, float(np.cos(angle)), float(np.sin(angle))
 
 
-PICTURES = {
+SAMPLES = {
     "Pendulum-v1": [(2.5, 0.9), (-0.4, -0.5)],
     "MountainCarContinuous-v0": [car(-1.0), car(0.4)],
     "Reacher-misc": [(0.3, 2.0, -1.5, 0.8), (-2.0, -1.2, 1.7, 1.9)],
@@ -135,12 +135,12 @@ def test_y_points_up_and_x_to_the_right():
     assert frame[5, 15] == 255 and frame.sum() == frame[:10, 10:].sum()
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", PICTURES)
 def test_the_same_under_jit_vmap_and_scan(name):
-    pictures = jnp.asarray(PICTURES[name], jnp.float32)
+    pictures = jnp.asarray(SAMPLES[name], jnp.float32)
 
     def draw(picture):
-        return SCENES[name].draw(picture, 32)
+        return PICTURES[name].draw(picture, 32)
 
     alone = np.stack([jax.jit(draw)(picture) for picture in pictures])
     side_by_side = jax.jit(jax.vmap(draw))(pictures)
@@ -152,12 +152,12 @@ def test_the_same_under_jit_vmap_and_scan(name):
 
 def drawn(name, size):
     """The task's two pictures, next to each other."""
-    draw = jax.jit(SCENES[name].draw, static_argnums=1)
-    return np.concatenate([draw(jnp.asarray(picture, jnp.float32), size) for picture in PICTURES[name]], axis=1)
+    draw = jax.jit(PICTURES[name].draw, static_argnums=1)
+    return np.concatenate([draw(jnp.asarray(picture, jnp.float32), size) for picture in SAMPLES[name]], axis=1)
 
 
 @pytest.mark.parametrize("size", [84, 32])
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_the_reference(name, size):
     expected = cv2.imread(str(REFERENCE / f"{name}_{size}.png"))
     assert expected is not None
@@ -166,7 +166,7 @@ def test_pictures_are_the_reference(name, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", PICTURES)
 def test_any_size_shows_the_same(name):
     """Halving a picture gives about the picture of half the size, but for fine lines: they are a pixel wide in both."""
     small, large = drawn(name, 64), drawn(name, 128)
@@ -176,6 +176,6 @@ def test_any_size_shows_the_same(name):
 
 if __name__ == "__main__":
     REFERENCE.mkdir(exist_ok=True)
-    for name in SCENES:
+    for name in PICTURES:
         for size in (84, 32):
             cv2.imwrite(str(REFERENCE / f"{name}_{size}.png"), cv2.cvtColor(drawn(name, size), cv2.COLOR_RGB2BGR))

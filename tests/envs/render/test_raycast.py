@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from kinds import make_dmc
 
-from envs.dmc.env import make_dmc
 from envs.mujoco.gl import import_suite
 from envs.render import fidelity
 from envs.render.catenary import hanging

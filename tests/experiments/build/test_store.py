@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from kinds import make_dmc
 
 from agents.replay import Entry, make_replay
 from configs import dmc_pixels, gymnax_pixels
-from envs.dmc.env import make_dmc
 from envs.registry import device_env
 from experiments.build.replay import choose_store, make_vary
 

@@ -172,7 +172,7 @@ BAD = [
         dict(replay=dict(capacity=90_000_000)),
         "replay.capacity=90000000 needs .* GB .* are free; set --config.replay.capacity=",
     ),
-    (dmc_pixels, dict(env=dict(name="cartpole_swingupp")), "close names are cartpole_swingup"),
+    (dmc_pixels, dict(env=dict(name="cartpole_swingupp")), "did you mean cartpole_swingup"),
     (dmc_pixels, dict(seeds=(1, 1)), "seeds must be different"),
     (dmc_pixels, dict(seed_frames=9000), "seed_frames=9000 must be .* before total_frames=2400"),
     (dmc_pixels, dict(plasticity=dict(every=250)), "plasticity.every=250 leaves no round in a run of 250 updates"),
@@ -181,7 +181,7 @@ BAD = [
     (dmc_pixels, dict(batch_size=0), "batch_size must be positive"),
     (dmc_pixels, dict(replay=dict(nstep=0)), "replay.nstep must be positive, got 0"),
     (dmc_pixels, dict(total_frames=2**33), "8589934592 makes 1073741824 agent steps .* 32-bit step counter"),
-    (dmc_pixels, dict(env=dict(renderer="opengl")), "env.renderer must be 'jax' or 'gl', not 'opengl'"),
+    (dmc_pixels, dict(env=dict(renderer="opengl")), "env.renderer must be one of jax, gl, got 'opengl'"),
     (dmc_pixels, dict(env=dict(name="dog_run")), "dog_run shows a mesh, .* set --config.env.renderer=gl"),
     (dmc_pixels, dict(env=dict(backend="mjx", renderer="gl")), "env.backend=mjx draws .* --config.env.renderer=jax"),
     (
@@ -196,7 +196,7 @@ BAD = [
         "replay.vary changes scenes .* --config.replay.store=scene",
     ),
     (dmc_pixels, dict(replay=dict(vary=dict(colour=1.5))), "replay.vary.colour must lie in"),
-    (mjx_pixels, dict(env=dict(name="cartpole_ballance")), "close names are cartpole_balance"),
+    (mjx_pixels, dict(env=dict(name="cartpole_ballance")), "did you mean cartpole_balance"),
     (dmc_pixels, dict(env=dict(num_envs=0)), "env.num_envs must be positive, got 0"),
     (
         dmc_pixels,
@@ -206,8 +206,12 @@ BAD = [
     (gymnax_pixels, dict(env=dict(image_size=8)), "env.image_size=8 is too small .* at least"),
     (gymnax_pixels, dict(env=dict(name="CartPole-v1")), "env.name='CartPole-v1' has discrete actions"),
     (gymnax_states, dict(env=dict(name="CartPole-v1")), "env.name='CartPole-v1' has discrete actions"),
-    (gymnax_states, dict(env=dict(name="Pendulun-v1")), "close names are Pendulum-v1"),
-    (gymnax_states, dict(env=dict(kind="gymnx")), "env.kind must be one of dmc, gymnasium, gymnax, got 'gymnx'"),
+    (gymnax_states, dict(env=dict(name="Pendulun-v1")), "did you mean Pendulum-v1"),
+    (
+        gymnax_states,
+        dict(env=dict(kind="gymnx")),
+        "env.kind must be one of dmc, gymnasium, dm_env, gymnax, mjx, or package.module:KIND, got 'gymnx'",
+    ),
     (gymnax_states, dict(env=dict(num_envs=0)), "env.num_envs must be positive, got 0"),
     (
         gymnax_states,
@@ -229,7 +233,7 @@ BAD = [
     (gymnax_states, dict(total_frames=2**29, updates_per_step=4.0), "2147483648 updates, .* 32-bit step counter"),
     (gymnax_states, dict(total_frames=2**31, env=dict(num_envs=8)), "2147483648 agent steps .* 32-bit step counter"),
     (mujoco_states, dict(env=dict(name="CartPole-v1")), "env.name='CartPole-v1' has discrete actions"),
-    (mujoco_states, dict(env=dict(name="Hoper-v5")), "close names are Hopper-v5"),
+    (mujoco_states, dict(env=dict(name="Hoper-v5")), "did you mean Hopper-v5"),
     (mujoco_states, dict(replay=dict(capacity=2, nstep=1)), "replay.capacity=2 cannot hold one transition"),
 ]
 

@@ -173,7 +173,10 @@ SEQUENCE = dict(name="Pendulum-v1", sequence=("Reacher-misc",))
         (SEQUENCE | dict(switch_every=10, physics={"m": (2.0,)}), r"env\.sequence and env\.physics cannot both"),
         (dict(sequence=("Pendulum-v1",), switch_every=10), r"env\.sequence has 'Pendulum-v1' twice in a row"),
         (dict(sequence=("Reacher-misc", "Pendulum-v1"), switch_every=10), r"'Pendulum-v1' twice in a row"),
-        (dict(sequence=("Reacher",), switch_every=10), r"env\.sequence: 'Reacher' is no task of gymnax"),
+        (
+            dict(sequence=("Reacher",), switch_every=10),
+            r"env\.sequence: unknown task 'Reacher' of kind gymnax; did you mean Reacher-misc",
+        ),
         (dict(physics_every=10), r"env\.physics_every=10 changes nothing; give a parameter"),
         (
             SEQUENCE | dict(switch_every=10, physics_every=10),

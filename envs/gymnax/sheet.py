@@ -1,4 +1,4 @@
-"""A contact sheet of gymnax's tasks, for the eye: `python -m envs.render.sheet --out=docs/gymnax_tasks.png`.
+"""A contact sheet of gymnax's tasks, for the eye: `python -m envs.gymnax.sheet --out=docs/gymnax_tasks.png`.
 
 One row per task, a few moments of one episode under random actions, and the last of them once more at 32 by 32
 pixels.
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from envs.gymnax.env import make_gymnax, task_names
+from envs.gymnax.env import task_names
+from envs.registry import device_env
 
 CELL, GAP, TITLE = 168, 8, 24
 MOMENTS = (0, 8, 16, 32, 64)
@@ -23,7 +24,7 @@ MOMENTS = (0, 8, 16, 32, 64)
 
 def moments(name: str, size: int, seed: int = 0) -> list[UInt8[np.ndarray, "size size 3"]]:
     """Frames of one episode after `MOMENTS` control steps. An action is held for eight steps, so that things move."""
-    env = make_gymnax(name, pixels=True)
+    env = device_env("gymnax", name, pixels=True)
     reset_key, action_key, step_key = jax.random.split(jax.random.key(seed), 3)
     steps = MOMENTS[-1]
     actions = jax.random.uniform(action_key, (steps // 8, env.spec.action_dim), minval=-1, maxval=1)

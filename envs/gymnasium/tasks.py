@@ -1,0 +1,130 @@
+"""Gymnasium's ids: finding what one stands for, and saying in a sentence why it cannot be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from envs.mujoco import gl
+from envs.mujoco.base import MujocoSettings
+from settings import setting
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import gymnasium
+    from gymnasium.envs.registration import EnvSpec
+
+MUJOCO = "gymnasium.envs.mujoco."
+VERSION = 5  # older versions of the MuJoCo tasks need an older mujoco, or are known to be flawed
+
+
+@dataclass(frozen=True)
+class GymnasiumSettings(MujocoSettings):
+    """How an environment of Gymnasium is seen.
+
+    MuJoCo tasks draw with a renderer of this project, through the usual camera 0, which follows the robot, or else the
+    free one. All others draw themselves, and know nothing of `camera_id` and `render_quality`.
+    """
+
+    max_episode_steps: int | None = setting(
+        None, "Gymnasium's steps after which an episode is truncated; unset: as registered", least=1
+    )
+
+
+def import_gymnasium() -> ModuleType:
+    """The module `gymnasium`; RuntimeError where it is not installed."""
+    gl.import_suite(pixels=False)  # first: MUJOCO_GL must be right when mujoco is imported
+    return _import("gymnasium")
+
+
+def import_mujoco_tasks(*, pixels: bool) -> ModuleType:
+    """The module `gymnasium`, once all is there that its MuJoCo tasks need.
+
+    Raises:
+      RuntimeError: a package is missing; or `pixels`, and OpenGL is disabled or cannot be loaded.
+    """
+    gl.import_suite(pixels=pixels)
+    gymnasium = _import("gymnasium")
+    _import("gymnasium.envs.mujoco.mujoco_rendering")  # what the tasks import beyond mujoco itself
+    logging.getLogger("absl").addFilter(_is_not_of_old_xml)
+    return gymnasium
+
+
+def _import(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = (error.name or "gymnasium").split(".")[0]
+        raise RuntimeError(
+            f"env.kind='gymnasium' needs the package {package}, which cannot be imported ({error}): "
+            'install it with `pip install "gymnasium[mujoco]>=1.3,<1.4"`, the extra `gymnasium` of this project.'
+        ) from error
+
+
+def _is_not_of_old_xml(record: logging.LogRecord) -> bool:
+    """Whether this is not the one line that every new HalfCheetah would have dm_control's logger print."""
+    return "'settotalmass' is deprecated" not in record.getMessage()
+
+
+def find_task(name: str) -> EnvSpec | None:
+    """What an id stands for, such as `Hopper-v5` or `package.module:Name-v0`; None for an unknown one.
+
+    The part before a colon is imported first, as Gymnasium does, so that it can register its environments.
+
+    Raises:
+      ValueError: there is no such module.
+    """
+    module, _, own_name = name.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise ValueError(
+                f"env.name={name!r}: there is no module {error.name!r} on Python's path; install it, or start from "
+                "the folder that holds it"
+            ) from error
+    task = import_gymnasium().registry.get(own_name)
+    return dataclasses.replace(task, order_enforce=False) if task else None  # `step` sees to the order itself
+
+
+def is_mujoco(task: EnvSpec) -> bool:
+    """Whether this is one of Gymnasium's own MuJoCo tasks, of any version."""
+    return str(task.entry_point).startswith(MUJOCO)
+
+
+def mujoco_names() -> list[str]:
+    """The names of Gymnasium's MuJoCo tasks, HalfCheetah-v5 and its kin."""
+    registry = cast("dict[str, EnvSpec]", import_gymnasium().registry)
+    return [name for name, task in registry.items() if is_mujoco(task) and task.version == VERSION]
+
+
+def all_names() -> list[str]:
+    """The names of all registered environments, but for outdated MuJoCo tasks."""
+    registry = cast("dict[str, EnvSpec]", import_gymnasium().registry)
+    return [name for name, task in registry.items() if not is_mujoco(task) or task.version == VERSION]
+
+
+def why_not(env: gymnasium.Env, name: str) -> str:
+    """Why agents here cannot act in an environment, or learn from it; empty where they can."""
+    import numpy as np
+    from gymnasium.spaces import Box
+
+    actions, observations = env.action_space, env.observation_space
+    if not isinstance(actions, Box) or not np.issubdtype(actions.dtype, np.floating):
+        found = "discrete actions" if not isinstance(actions, Box) else f"actions of type {actions.dtype}"
+        return (
+            f"env.name={name!r} has {found}, and agents here act in [-1, 1]: choose one with continuous actions, such "
+            f"as Pendulum-v1 or a MuJoCo task ({', '.join(mujoco_names())})"
+        )
+    if not isinstance(observations, Box):
+        return (
+            f"env.name={name!r} has observations of type {type(observations).__name__}, and must have Box: wrap it "
+            "with gymnasium.wrappers.FlattenObservation and register that"
+        )
+    return ""
