@@ -14,6 +14,7 @@ from agents.drq import DrQSettings
 from agents.encoder import VisionSettings
 from agents.sac import SACSettings
 from agents.td3 import TD3Settings
+from experiments.build.rules import METHODS, signature_settings
 from experiments.build.settings import RunSettings
 from settings import settings_of
 
@@ -22,6 +23,10 @@ def base(exp_id: str) -> ConfigDict:
     """Everything but the agent and the environment; budgets are those of the full-size pixel job."""
     config = defaults(RunSettings)
     config.exp_id = exp_id
+    for method in METHODS:
+        for each in signature_settings(method):
+            group, name = each.key.removeprefix("plasticity.").split(".")
+            config.plasticity[group] = config.plasticity.get(group, ConfigDict()) | {name: each.default}
     return config
 
 

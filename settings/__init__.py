@@ -30,11 +30,11 @@ class About:
     """What `setting` says of a field, beside its default."""
 
     meaning: str
-    unit: str
-    least: float | None
-    most: float | None
-    above: float | None
-    below: float | None
+    unit: str = ""
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _check_periods(config: ConfigDict, policy_delay: int) -> None:
     actor = network_settings(config, "actor")
     for name in method_names(actor):
         period = METHODS[name].period
-        if period and actor[period] % policy_delay:
+        if isinstance(period, str) and actor[period] % policy_delay:
             raise ValueError(
                 f"plasticity.{period}={actor[period]} must be a multiple of agent.policy_delay={policy_delay}, "
                 "for a round comes with an update of the actor"

@@ -13,7 +13,7 @@ from experiments.build.rules import (
     SPARSE,
     Context,
     density_schedule,
-    make_evolution,
+    make_rule,
     method_names,
     network_settings,
     round_period,
@@ -41,7 +41,7 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
         if not method_names(settings):
             return Optimiser(inner)
         density = density_schedule(settings, total_updates)
-        rule = make_evolution(Context(settings, network, initialise, total_updates))
+        rule = make_rule(Context(settings, network, initialise, total_updates))
         tx = ne_jax.plastic(
             inner,
             rule,
@@ -69,9 +69,9 @@ def injected(settings: ConfigDict) -> bool:
 def _validate(settings: ConfigDict) -> None:
     period = round_period(settings) or settings.every
     if settings.grad_accumulation > period:
-        key = "every" if period == settings.every else "reset_every"
+        keys = {settings.reset_every: "plasticity.reset_every=", settings.every: "plasticity.every="}
         raise ValueError(
-            f"plasticity.grad_accumulation={settings.grad_accumulation} exceeds plasticity.{key}={period}, "
+            f"plasticity.grad_accumulation={settings.grad_accumulation} exceeds {keys.get(period, '')}{period}, "
             "the updates from one round to the next; lower it"
         )
     growing = {"ne", "random_grow"} & set(method_names(settings))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -11,6 +14,7 @@ from ml_collections import ConfigDict
 import ne_jax
 from agents.updates import Initialise
 from ne_jax.activity import Activity
+from settings import About, Setting
 
 SPARSE = ne_jax.kernels_under("hidden")
 """The wide layers of actor and critic; encoder, projection and heads stay dense."""
@@ -29,17 +33,65 @@ class Context(NamedTuple):
 
 
 class Method(NamedTuple):
-    """How a name becomes an rule.
+    """How a name becomes a rule.
 
     make(context): the rule. density(settings, total_updates): weights per sparse layer over updates; None for a
-    method that leaves the topology alone. period: the setting that says how often it has a round; None for no rounds.
-    encoder: does it act on networks that are not plastic, which is the encoder, too?
+    method that leaves the topology alone. period: the setting that says how often it has a round, or the updates
+    themselves; None for no rounds. encoder: does it act on networks that are not plastic, which is the encoder, too?
+    maker: the function of ne_jax whose keywords are its settings, where `library` made this.
     """
 
     make: Callable[[Context], ne_jax.Rule]
     density: Callable[[ConfigDict, int], ne_jax.DensitySchedule] | None = None
-    period: str | None = None
+    period: str | int | None = None
     encoder: bool = False
+    maker: Callable[..., ne_jax.Rule] | None = None
+
+    def updates(self, settings: ConfigDict) -> int | None:
+        """Updates from one round to the next; None for no rounds."""
+        return settings[self.period] if isinstance(self.period, str) else self.period
+
+
+def library(maker: Callable[..., ne_jax.Rule], *, period: str | int | None = None, encoder: bool = False) -> Method:
+    """A method whose settings follow from its maker's signature and docstring: `plasticity.{name of maker}.{keyword}`.
+
+    Of the maker's arguments, `activity` and `initialise` are the network's; keywords that hold functions stay at their
+    defaults.
+    """
+
+    def make(context: Context) -> ne_jax.Rule:
+        given = {"activity": _activity, "initialise": lambda context: context.initialise}
+        wanted = [name for name in inspect.signature(maker).parameters if name in given]
+        settings = {each.key: context.settings[maker.__name__][each.key] for each in _keywords(maker)}
+        try:
+            return maker(**{name: given[name](context) for name in wanted}, **settings)
+        except ValueError as error:
+            raise ValueError(f"plasticity.{maker.__name__}: {error}") from error
+
+    return Method(make, period=period, encoder=encoder, maker=maker)
+
+
+def signature_settings(method: str) -> Iterator[Setting]:
+    """The settings of a method that `library` made, with their keys in a config; none for the others."""
+    maker = METHODS[method].maker
+    for each in _keywords(maker) if maker else ():
+        yield replace(each, key=f"plasticity.{method}.{each.key}")
+
+
+def _keywords(maker: Callable[..., ne_jax.Rule]) -> Iterator[Setting]:
+    """The keyword-only arguments of a maker that are numbers, words or switches, as its docstring explains them."""
+    hints, doc = get_type_hints(maker), inspect.getdoc(maker) or ""
+    for name, parameter in inspect.signature(maker).parameters.items():
+        hint = hints.get(name)
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        kind = type(choices[0]) if choices else hint
+        if parameter.kind is not parameter.KEYWORD_ONLY or kind not in (int, float, str, bool):
+            continue
+        said = re.search(rf"^ +{name}: (.*?)(?=^ +\w+(?:, \w+)*: |^\S|\Z)", doc, re.MULTILINE | re.DOTALL)
+        if said is None:
+            raise TypeError(f"the docstring of {maker.__name__} must say in its Args what {name} is")
+        meaning = " ".join(said[1].split()).rstrip(".")
+        yield Setting(name, kind, parameter.default, choices, False, About(meaning))
 
 
 def method_names(settings: ConfigDict) -> list[str]:
@@ -84,8 +136,8 @@ def round_period(settings: ConfigDict) -> int | None:
     Raises:
         ValueError: the periods of its methods do not fit each other.
     """
-    keys = [METHODS[name].period for name in method_names(settings)]
-    periods = {key: settings[key] for key in keys if key is not None}
+    methods = [METHODS[name] for name in method_names(settings)]
+    periods = {each.period: found for each in methods if (found := each.updates(settings)) is not None}
     if not periods:
         return None
     shortest = min(periods.values())
@@ -97,7 +149,7 @@ def round_period(settings: ConfigDict) -> int | None:
     return shortest
 
 
-def make_evolution(context: Context) -> ne_jax.Rule:
+def make_rule(context: Context) -> ne_jax.Rule:
     """All methods of a network as one rule, with rounds every `round_period` updates.
 
     Raises:
@@ -107,7 +159,7 @@ def make_evolution(context: Context) -> ne_jax.Rule:
     for name in method_names(context.settings):
         method = METHODS[name]
         rule = method.make(context)
-        if method.period:
+        if isinstance(method.period, str):
             _last_round(context.settings, context.total_updates, method.period)
             if context.settings[method.period] != shortest:
                 rule = ne_jax.spaced(rule, context.settings[method.period])

@@ -129,6 +129,22 @@ class PlasticitySettings:
 
 
 @dataclass(frozen=True)
+class EnvSettings:
+    """Which environment, and how many; the settings of each kind stand beside its code."""
+
+    kind: str = setting("dmc", "dmc, gymnasium, dm_env, gymnax, mjx, or anyone's: package.module:KIND")
+    name: str = setting("cheetah_run", "the task, as its kind names it")
+    num_envs: int = setting(1, "side by side, per seed", least=1)
+    frame_stack: int = setting(3, "newest observations that the agent sees side by side; 1 from states", least=1)
+    workers: Literal["thread", "process", "serial"] = setting(
+        "thread", "how the environments of a host kind step side by side"
+    )
+    backend: Literal["mujoco", "mjx"] = setting("mujoco", "of kind dmc: physics on the host, or on the device")
+    sequence: tuple[str, ...] = setting((), "tasks that come after env.name, in turn, and then env.name again")
+    switch_every: int = setting(0, "until the next task of the sequence", unit="frames", least=0)
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """Greedy episodes in environments of their own."""
 
