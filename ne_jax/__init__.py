@@ -36,6 +36,7 @@ from ne_jax.rule import (
     Rule,
     chain,
     spaced,
+    stateless,
     static,
 )
 from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
@@ -67,7 +68,7 @@ from ne_jax.sparsity import (
     sparsify,
     uniform,
 )
-from ne_jax.transform import PlasticState, Record, masks, plastic, record
+from ne_jax.transform import PlasticState, Record, masks, plastic, record, renewed
 from ne_jax.units import numbered
 
 __all__ = [
@@ -131,6 +132,7 @@ __all__ = [
     "record",
     "redo",
     "regenerative_l2",
+    "renewed",
     "repeat_half",
     "replace_leaves",
     "reset",
@@ -143,6 +145,7 @@ __all__ = [
     "sparsify",
     "srank",
     "stable_rank",
+    "stateless",
     "static",
     "uniform",
     "units_of",

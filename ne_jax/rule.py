@@ -1,15 +1,16 @@
 """How a network changes: the `Rule` type, which every method is a value of, and what composes them.
 
-An rule is mostly one pure function from a network (weights, dense gradients, masks, activations) to the network
-after a round. `plastic` decides when a round is due and keeps the optimiser's moments consistent. Methods that act in
-every update give what they add to the gradients, or which leaves train. The makers are in `growth` (sparse
-topologies), `resets` (units and layers that start anew) and here (the rest).
+A rule is mostly one pure function from a network (weights, dense gradients, masks, activations) to the network
+after a round. `plastic` decides when a round is due and keeps the optimiser's state consistent. A rule may remember
+something between updates, change the gradients of every update, or say which leaves train. The makers are in
+`ne_jax.rules`, a file per family; what composes them is here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,15 @@ import optax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from ne_jax.activity import Activity
-from ne_jax.sparsity import Leaves, Masks
+from ne_jax.sparsity import Leaves, Masks, Where
 
 Step = Int[Array, ""] | int
+RuleState = PyTree[Array]
+"""What a rule remembers from update to update: arrays alone; `()` for a rule that remembers nothing."""
 
 
 class Network(NamedTuple):
-    """What an rule sees, every tree as {path: array}. `activations` is None unless the rule asks for them.
+    """What a rule sees, every tree as {path: array}. `activations` is None unless the rule asks for them.
 
     `masks` is empty for a dense network.
     """
@@ -35,29 +38,55 @@ class Network(NamedTuple):
 
 
 class Evolved(NamedTuple):
-    """The network after a round. `fresh` marks the weights that were born, removed or reset: their optimiser state is
-    cleared. Leaves that did not change may be left out of all three."""
+    """The network after a round. Leaves that did not change may be left out of all four.
+
+    fresh: the weights that were born, removed or reset; what the optimiser keeps of them begins anew.
+    renewed: whether the whole leaf began anew, so that its copies (targets) should be replaced at once; only for
+        leaves that `Rule.renews` chooses.
+    """
 
     params: Leaves
     masks: Masks
     fresh: dict[str, Bool[Array, "..."]]
+    renewed: dict[str, Bool[Array, ""]] | None = None
+
+
+Evolve = Callable[[RuleState, Key[Array, ""], Step, Network], tuple[RuleState, Evolved]]
+Observe = Callable[[RuleState, Step, Network], RuleState]
 
 
 class Rule(NamedTuple):
-    """A rule that changes a network beside what its optimiser does.
+    """A rule that changes a network beside what its optimiser does. Every part may be None, and then costs nothing.
 
-    evolve(key, step, network): one round at update `step`; None where nothing happens in rounds.
-    activity(params, batch): the unit activations that `evolve` looks at; None where it looks at none.
+    evolve(state, key, step, network): one round at update `step`; see `stateless` for a rule that remembers nothing.
+    activity(params, batch): the unit activations that `evolve` and `observe` look at.
     before: changes the gradients of every update before the optimiser sees them.
-    trainable(step, path): may this leaf train at update `step`? A scalar bool, traced or not. None: all may, always.
+    trainable(step, path): may this leaf train at update `step`? None: all may, always.
+    init(params, masks): the state that the rule begins with, any pytree of arrays; None: `()`.
+    observe(state, step, network): the state after an update, in every one; `network` holds the updated weights, and the
+        gradients and activations that the update was made from. In a round it comes before `evolve`.
+    renews(path, leaf): the leaves that a round may start anew as wholes, see `Evolved.renewed`.
     name: what a sentence about it calls it; methods in a `chain` are joined by `+`.
     """
 
-    evolve: Callable[[Key[Array, ""], Step, Network], Evolved] | None = None
+    evolve: Evolve | None = None
     activity: Activity | None = None
     before: optax.GradientTransformation | None = None
-    trainable: Callable[[Step, str], Any] | None = None
+    trainable: Callable[[Step, str], Bool[Array, ""] | bool] | None = None
+    init: Callable[[Leaves, Masks], RuleState] | None = None
+    observe: Observe | None = None
+    renews: Where | None = None
     name: str = "rule"
+
+
+def stateless(evolve: Callable[[Key[Array, ""], Step, Network], Evolved]) -> Evolve:
+    """`evolve` of a rule that remembers nothing: `Rule(stateless(evolve))`."""
+    return lambda state, key, step, network: (state, evolve(key, step, network))
+
+
+def initial(rule: Rule, params: Leaves, masks: Masks) -> RuleState:
+    """The state that a rule begins with."""
+    return () if rule.init is None else rule.init(params, masks)
 
 
 def static() -> Rule:
@@ -72,12 +101,31 @@ TOPOLOGIES = ("static", "neuroplastic", "random_grow", "rigl", "set", "magnitude
 def chain(*rules: Rule) -> Rule:
     """Several methods in one network; in a round each sees what the one before has made of it.
 
-    Activations and gradients are those from before the round for all of them.
+    Activations and gradients are those from before the round for all of them. The state is a tuple of theirs.
 
     Raises:
         ValueError: none are given, a method comes twice, two own the topology, or injection (which trains one of three
             copies) is to go with a method that changes weights in rounds.
     """
+    _check_chain(rules)
+    befores = [each.before for each in rules if each.before is not None]
+
+    def has(part: str) -> bool:
+        return any(getattr(each, part) is not None for each in rules)
+
+    return Rule(
+        evolve=partial(_evolve_all, rules) if has("evolve") else None,
+        activity=_all_activities(rules),
+        before=optax.chain(*befores) if befores else None,
+        trainable=partial(_all_allow, rules) if has("trainable") else None,
+        init=partial(_init_all, rules) if has("init") else None,
+        observe=partial(_observe_all, rules) if has("observe") else None,
+        renews=partial(_any_renews, rules) if has("renews") else None,
+        name="+".join(each.name for each in rules),
+    )
+
+
+def _check_chain(rules: tuple[Rule, ...]) -> None:
     if not rules:
         raise ValueError("chain needs at least one rule")
     names = [name for each in rules for name in each.name.split("+")]
@@ -93,65 +141,84 @@ def chain(*rules: Rule) -> Rule:
             f"plasticity_injection cannot go with {', '.join(changing)}, whose rounds would move the frozen copies"
         )
 
-    def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
-        params, masks, fresh = {}, {}, {}
-        for i, each in enumerate(rules):
-            if each.evolve is None:
-                continue
-            # The first method draws what it would draw alone. It may split the key, and splits are small numbers.
-            changed = each.evolve(key if i == 0 else jax.random.fold_in(key, 2**31 - i), step, network)
-            network = network._replace(params=network.params | changed.params, masks=network.masks | changed.masks)
-            params, masks = params | changed.params, masks | changed.masks
-            fresh |= {path: flags | fresh.get(path, False) for path, flags in changed.fresh.items()}
-        return Evolved(params, masks, fresh)
 
-    activities = [each.activity for each in rules if each.activity is not None]
-    befores = [each.before for each in rules if each.before is not None]
-    limits = [each.trainable for each in rules if each.trainable is not None]
+def _states(rules: tuple[Rule, ...], state: RuleState) -> tuple[RuleState, ...]:
+    """Of each rule of a chain; the chain of rules without any state has none itself."""
+    return state or ((),) * len(rules)
 
-    def activity(params: PyTree, batch: Any) -> Leaves:
-        return {path: h for look in dict.fromkeys(activities) for path, h in look(params, batch).items()}
 
-    def trainable(step: Step, path: str) -> Any:
-        allowed = limits[0](step, path)
-        for limit in limits[1:]:
-            allowed &= limit(step, path)
-        return allowed
+def _init_all(rules: tuple[Rule, ...], params: Leaves, masks: Masks) -> RuleState:
+    return tuple(initial(each, params, masks) for each in rules)
 
-    return Rule(
-        evolve if changing else None,
-        activity if activities else None,
-        optax.chain(*befores) if befores else None,
-        trainable if limits else None,
-        name="+".join(names),
-    )
+
+def _observe_all(rules: tuple[Rule, ...], state: RuleState, step: Step, network: Network) -> RuleState:
+    pairs = zip(rules, _states(rules, state), strict=True)
+    return tuple(own if each.observe is None else each.observe(own, step, network) for each, own in pairs)
+
+
+def _evolve_all(
+    rules: tuple[Rule, ...], state: RuleState, key: Key[Array, ""], step: Step, network: Network
+) -> tuple[RuleState, Evolved]:
+    states, params, masks, fresh, renewed = list(_states(rules, state)), {}, {}, {}, {}
+    for i, each in enumerate(rules):
+        if each.evolve is None:
+            continue
+        # The first method draws what it would draw alone. It may split the key, and splits are small numbers.
+        own_key = key if i == 0 else jax.random.fold_in(key, 2**31 - i)
+        states[i], changed = each.evolve(states[i], own_key, step, network)
+        network = network._replace(params=network.params | changed.params, masks=network.masks | changed.masks)
+        params, masks = params | changed.params, masks | changed.masks
+        fresh |= {path: flags | fresh.get(path, False) for path, flags in changed.fresh.items()}
+        renewed |= {path: flag | renewed.get(path, False) for path, flag in (changed.renewed or {}).items()}
+    return tuple(states) if state else state, Evolved(params, masks, fresh, renewed)
+
+
+def _all_activities(rules: tuple[Rule, ...]) -> Activity | None:
+    activities = tuple(dict.fromkeys(each.activity for each in rules if each.activity is not None))
+    if not activities:
+        return None
+    return lambda params, batch: {path: h for each in activities for path, h in each(params, batch).items()}
+
+
+def _all_allow(rules: tuple[Rule, ...], step: Step, path: str) -> Bool[Array, ""] | bool:
+    allowed = True
+    for each in rules:
+        if each.trainable is not None:
+            allowed &= each.trainable(step, path)
+    return allowed
+
+
+def _any_renews(rules: tuple[Rule, ...], path: str, leaf: Array) -> bool:
+    return any(each.renews is not None and each.renews(path, leaf) for each in rules)
 
 
 def spaced(rule: Rule, every: int) -> Rule:
     """`rule` only in rounds at multiples of `every` updates, for a chain whose rounds come more often.
+
+    What the rule observes, it goes on observing in every update.
 
     Raises:
         ValueError: `every` is not positive.
     """
     if every < 1:
         raise ValueError(f"`every` must be a positive number of updates, got {every}")
-    due = rule.evolve
-    if due is None:
-        return rule
+    return rule if rule.evolve is None else rule._replace(evolve=partial(_evolve_spaced, rule.evolve, every))
 
-    def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
-        shapes = jax.eval_shape(due, key, step, network)
 
-        def rest() -> Evolved:
-            return Evolved(
-                {path: network.params[path] for path in shapes.params},
-                {path: network.masks[path] for path in shapes.masks},
-                {path: jnp.zeros(flags.shape, bool) for path, flags in shapes.fresh.items()},
-            )
+def _evolve_spaced(
+    evolve: Evolve, every: int, state: RuleState, key: Key[Array, ""], step: Step, network: Network
+) -> tuple[RuleState, Evolved]:
+    _, shapes = jax.eval_shape(evolve, state, key, step, network)
 
-        return jax.lax.cond(jnp.asarray(step) % every == 0, lambda: due(key, step, network), rest)
+    def rest() -> tuple[RuleState, Evolved]:
+        def no(flags: Leaves) -> Masks:
+            return {path: jnp.zeros(each.shape, bool) for path, each in flags.items()}
 
-    return rule._replace(evolve=evolve)
+        params = {path: network.params[path] for path in shapes.params}
+        masks = {path: network.masks[path] for path in shapes.masks}
+        return state, Evolved(params, masks, no(shapes.fresh), None if shapes.renewed is None else no(shapes.renewed))
+
+    return jax.lax.cond(jnp.asarray(step) % every == 0, lambda: evolve(state, key, step, network), rest)
 
 
 def within_masks(network: Network, changed: Leaves) -> Leaves:

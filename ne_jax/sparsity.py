@@ -24,7 +24,7 @@ Densities = Callable[[Shapes], dict[str, float]]
 def leaves_by_path(tree: PyTree) -> Leaves:
     """Flatten `tree` into {path: leaf}, the keys of each path joined by slashes. Flax's boxes add nothing to a path."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_join(path): leaf for path, leaf in flat}
+    return {joined(path): leaf for path, leaf in flat}
 
 
 def replace_leaves(tree: PyTree, new: Mapping[str, Any]) -> PyTree:
@@ -32,10 +32,11 @@ def replace_leaves(tree: PyTree, new: Mapping[str, Any]) -> PyTree:
     missing = set(new) - set(leaves_by_path(tree))
     if missing:
         raise KeyError(f"the tree has no leaf at {sorted(missing)}; it has {sorted(leaves_by_path(tree))}")
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(_join(path), leaf), tree)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(joined(path), leaf), tree)
 
 
-def _join(path) -> str:
+def joined(path: tuple[Any, ...]) -> str:
+    """The keys of a path into a tree, joined by slashes."""
     # Flax boxes arrays as `.value` (nnx.Variable, linen.Partitioned); nnx.Optimizer boxes them for `init` alone.
     boxed = path and path[-1] == jax.tree_util.GetAttrKey("value")
     return jax.tree_util.keystr(path[:-1] if boxed else path, simple=True, separator="/")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from ne_jax import fresh
 from ne_jax.control import cond_any
 from ne_jax.metrics import churn
-from ne_jax.rule import Network, Rule
+from ne_jax.rule import Evolved, Network, Rule, RuleState, initial
 from ne_jax.sparsity import Leaves, Masks, Where, apply, kernels, leaves_by_path, nonzero, replace_leaves
 
 
@@ -35,11 +38,28 @@ class PlasticState(NamedTuple):
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     before: optax.OptState | None
     """What `Rule.before` keeps."""
+    rule: RuleState
+    """What the rule remembers, see `Rule.init`."""
+    births: fresh.Births | None
+    """When each weight was last born, by the optimiser's counts; None without rounds, or where it counts nothing."""
+    renewed: dict[str, Bool[Array, ""]]
+    """Of the leaves that the rule may start anew as wholes: whether the newest update did."""
     gathered: tuple[Leaves, Int[Array, ""]] | None
     """Sum of the newest dense gradients and how many they are, where a round looks at several."""
     ever: Masks | None
     """The weights that have existed at some time; None where the topology cannot change, as with `record`."""
     record: Record | None
+
+
+class _Setup(NamedTuple):
+    """The settings of `plastic`, as it takes them."""
+
+    inner: optax.GradientTransformationExtraArgs
+    rule: Rule
+    every: int
+    where: Where | None
+    seed: int
+    accumulate: int
 
 
 def plastic(
@@ -59,6 +79,8 @@ def plastic(
 
     In a round the update of a removed weight is `-p`, of a newborn or reset one what makes it its new value. What
     `inner` keeps of either (`optax.tree_map_params` finds it) goes back to its initial value: moments of Adam to zero.
+    From then on `inner` counts the updates of such a weight from zero, so that it trains as under a new optimiser (see
+    `ne_jax.fresh`), while the clocks of learning-rate schedules go on.
 
     Args:
         where: which leaves are sparse; None for a dense network, which has no masks.
@@ -82,123 +104,189 @@ def plastic(
     Raises:
         ValueError: `every` is not positive, or `accumulate` not in 1 to `every`; at `init`, `where` chooses no leaf, a
             sparse leaf is zero throughout, or `inner` keeps factored state (adafactor), which single weights cannot be
-            taken out of; at `update`, params or a batch is missing.
+            taken out of; at `update`, params or a batch is missing, or `inner` uses the count that corrects its bias in
+            a way that cannot be had for single weights (at `init` already, unless `inner` takes extra arguments).
     """
     if every < 1:
         raise ValueError(f"`every` must be a positive number of updates, got {every}")
     if not 1 <= accumulate <= every:
         raise ValueError(f"`accumulate` must lie between 1 and `every`={every} updates, got {accumulate}")
-    inner = optax.with_extra_args_support(inner)
-    rounds = rule.evolve is not None
+    plain = not isinstance(inner, optax.GradientTransformationExtraArgs)
+    setup = _Setup(optax.with_extra_args_support(inner), rule, every, where, seed, accumulate)
+    return optax.GradientTransformationExtraArgs(partial(_init, setup, plain), partial(_update, setup))
 
-    def init(params: PyTree) -> PlasticState:
-        _check_state_shapes(inner, params)
-        masks = {} if where is None else nonzero(params, where)
-        leaves = leaves_by_path(params)
 
-        def zero() -> Int[Array, ""]:  # an array of its own each time, so that the state can be donated
-            return jnp.zeros((), jnp.int32)
+def _init(setup: _Setup, plain: bool, params: PyTree) -> PlasticState:
+    rule, rounds = setup.rule, setup.rule.evolve is not None
+    fresh.check_shapes(setup.inner, params)
+    masks = {} if setup.where is None else nonzero(params, setup.where)
+    leaves = leaves_by_path(params)
+    inner = setup.inner.init(params)
+    births = fresh.init_births(setup.inner, inner, params) if rounds else None
+    if births is not None and plain:
+        # Says at once if it cannot be done; an optimiser with extra arguments says so in its first update.
+        jax.eval_shape(partial(fresh.update, setup.inner, births, frozenset(leaves)), params, inner, params)
 
-        def sums() -> Leaves:
-            return {path: jnp.zeros_like(leaf) for path, leaf in _scored(leaves, masks).items()}
+    def zero() -> Int[Array, ""]:  # an array of its own each time, so that the state can be donated
+        return jnp.zeros((), jnp.int32)
 
-        return PlasticState(
-            inner.init(params),
-            masks,
-            zero(),
-            before=rule.before.init(params) if rule.before else None,
-            gathered=(sums(), zero()) if rounds and accumulate > 1 else None,
-            ever=jax.tree.map(jnp.copy, masks) if rounds and masks else None,
-            record=Record(zero(), zero(), zero(), jnp.zeros(())) if rounds and masks else None,
-        )
+    def sums() -> Leaves:
+        return {path: jnp.zeros_like(leaf) for path, leaf in _scored(leaves, masks).items()}
 
-    def update(
-        updates: PyTree,
-        state: PlasticState,
-        params: PyTree | None = None,
-        *,
-        step: Int[Array, ""] | None = None,
-        batch: Any = None,
-        key: Key[Array, ""] | None = None,
-        **extra: Any,
-    ) -> tuple[PyTree, PlasticState]:
-        if params is None:
-            raise ValueError("plastic needs the parameters: call tx.update(grads, state, params)")
-        if rule.activity is not None and batch is None:
-            raise ValueError("this rule looks at activations: call tx.update(..., batch=inputs), or drop `activity`")
-        step = state.count if step is None else step
-        dense = updates  # the loss gradient, absent weights included
-        before = state.before
-        if rule.before is not None:
-            updates, before = rule.before.update(updates, before, params)
-        updates, inner_state = inner.update(limit(step, state.masks, updates), state.inner, params, **extra)
-        # Masked again, because an inner transformation may move weights without any gradient (noise, for example).
-        updates = limit(step, state.masks, updates)
-        state = state._replace(
-            inner=inner_state, count=state.count + 1, before=before, gathered=gather(state, dense, step)
-        )
-        if rounds:
-            key = jax.random.fold_in(jax.random.key(seed), step) if key is None else key
-            due = (step > 0) & (step % every == 0)
-            updates, state = cond_any(due, round_, keep, updates, state, params, dense, batch, key, step)
-        return updates, state
+    return PlasticState(
+        inner,
+        masks,
+        zero(),
+        before=rule.before.init(params) if rule.before else None,
+        rule=jax.tree.map(jnp.copy, initial(rule, leaves, masks)),
+        births=births,
+        renewed={p: jnp.zeros((), bool) for p, leaf in leaves.items() if rule.renews and rule.renews(p, leaf)},
+        gathered=(sums(), zero()) if rounds and setup.accumulate > 1 else None,
+        ever=jax.tree.map(jnp.copy, masks) if rounds and masks else None,
+        record=Record(zero(), zero(), zero(), jnp.zeros(())) if rounds and masks else None,
+    )
 
-    def limit(step, masks, updates):
-        """Nothing for absent weights, nor for leaves that do not train now."""
-        updates = apply(masks, updates)
-        if rule.trainable is None:
-            return updates
-        found = leaves_by_path(updates)
-        return replace_leaves(updates, {p: jnp.where(rule.trainable(step, p), u, 0) for p, u in found.items()})
 
-    def gather(state, gradients, step):
-        """The sums that a round's mean gradient is made of, in the updates just before it and in its own."""
-        if state.gathered is None:
-            return None
-
-        def add(gathered, gradients):
-            sums, count = gathered
-            return {path: total + gradients[path] for path, total in sums.items()}, count + 1
-
-        wanted = (step > 0) & (-step % every < accumulate)  # there is no round at update 0
-        return cond_any(wanted, add, lambda gathered, _: gathered, state.gathered, leaves_by_path(gradients))
-
-    def keep(updates, state, *_):
-        return updates, state
-
-    def round_(updates, state, params, gradients, batch, key, step):
-        assert rule.evolve is not None  # or `update` calls no round
+def _update(
+    setup: _Setup,
+    updates: PyTree,
+    state: PlasticState,
+    params: PyTree | None = None,
+    *,
+    step: Int[Array, ""] | int | None = None,
+    batch: PyTree = None,
+    key: Key[Array, ""] | None = None,
+    **extra: Any,
+) -> tuple[PyTree, PlasticState]:
+    rule = setup.rule
+    if params is None:
+        raise ValueError("plastic needs the parameters: call tx.update(grads, state, params)")
+    if rule.activity is not None and batch is None:
+        raise ValueError("this rule looks at activations: call tx.update(..., batch=inputs), or drop `activity`")
+    step = state.count if step is None else jnp.asarray(step)
+    dense = updates  # the loss gradient, absent weights included
+    before = state.before
+    if rule.before is not None:
+        updates, before = rule.before.update(updates, before, params)
+    descent = setup.inner.update
+    if rule.evolve is not None and key is None:
+        key = jax.random.fold_in(jax.random.key(setup.seed), step)
+    if state.births is not None and key is not None:
+        renewable = _renewable(setup, state, params, dense, batch, key, step)
+        descent = partial(fresh.update, setup.inner, state.births, renewable)
+    updates, inner = descent(_limit(rule, step, state.masks, updates), state.inner, params, **extra)
+    # Masked again, because an inner transformation may move weights without any gradient (noise, for example).
+    updates = _limit(rule, step, state.masks, updates)
+    gathered = _gather(setup, state.gathered, dense, step)
+    state = state._replace(inner=inner, count=state.count + 1, before=before, gathered=gathered)
+    activations = None
+    if rule.observe is not None:
         activations = None if rule.activity is None else rule.activity(params, batch)
-        before = leaves_by_path(optax.apply_updates(params, updates))
-        gradients = leaves_by_path(gradients)
-        if state.gathered is not None:
-            sums, count = state.gathered
-            gradients |= {path: total / count for path, total in sums.items()}
-        evolved = rule.evolve(key, step, Network(before, gradients, state.masks, activations))
-        old, ordinary = leaves_by_path(params), leaves_by_path(updates)
-        changed = {
-            # `new - old` is exact for what matters: a removed weight gets -old, a newborn one comes from old = 0.
-            path: jnp.where(fresh, evolved.params[path] - old[path], ordinary[path])
-            for path, fresh in evolved.fresh.items()
-        }
-        inner_state = forget(state.inner, replace_leaves(params, evolved.params), evolved.fresh)
-        state = _recorded(state, {**state.masks, **evolved.masks})
-        gathered = jax.tree.map(jnp.zeros_like, state.gathered)  # the next round's sums
-        return replace_leaves(updates, changed), state._replace(inner=inner_state, gathered=gathered)
+        moved = leaves_by_path(optax.apply_updates(params, updates))
+        network = Network(moved, leaves_by_path(dense), state.masks, activations)
+        state = state._replace(rule=rule.observe(state.rule, step, network))
+    if rule.evolve is not None and key is not None:
+        state = state._replace(renewed={path: jnp.zeros((), bool) for path in state.renewed})
+        due = (step > 0) & (step % setup.every == 0)
+        operands = (updates, state, params, dense, batch, activations, key, step)
+        updates, state = cond_any(due, partial(_round, setup), _keep, *operands)
+    return updates, state
 
-    def forget(inner_state, params, fresh):
-        """What the inner optimiser knows of the weights in `fresh` goes back to what its `init` gives them."""
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, bool), params)
-        stale = optax.tree_map_params(
-            inner,
-            lambda _, flags: flags,
-            inner_state,
-            replace_leaves(nothing, fresh),
-            transform_non_params=lambda _: jnp.zeros((), bool),
-        )
-        return jax.tree.map(lambda flags, new, old: jnp.where(flags, new, old), stale, inner.init(params), inner_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+def _limit(rule: Rule, step: Int[Array, ""], masks: Masks, updates: PyTree) -> PyTree:
+    """Nothing for absent weights, nor for leaves that do not train now."""
+    updates = apply(masks, updates)
+    if rule.trainable is None:
+        return updates
+    found = leaves_by_path(updates)
+    return replace_leaves(updates, {p: jnp.where(rule.trainable(step, p), u, 0) for p, u in found.items()})
+
+
+def _gather(
+    setup: _Setup, gathered: tuple[Leaves, Int[Array, ""]] | None, gradients: PyTree, step: Int[Array, ""]
+) -> tuple[Leaves, Int[Array, ""]] | None:
+    """The sums that a round's mean gradient is made of, in the updates just before it and in its own."""
+    if gathered is None:
+        return None
+
+    def add(gathered: tuple[Leaves, Int[Array, ""]], gradients: Leaves) -> tuple[Leaves, Int[Array, ""]]:
+        sums, count = gathered
+        return {path: total + gradients[path] for path, total in sums.items()}, count + 1
+
+    wanted = (step > 0) & (-step % setup.every < setup.accumulate)  # there is no round at update 0
+    return cond_any(wanted, add, lambda gathered, _: gathered, gathered, leaves_by_path(gradients))
+
+
+def _keep(updates: PyTree, state: PlasticState, *_: PyTree) -> tuple[PyTree, PlasticState]:
+    return updates, state
+
+
+def _round(
+    setup: _Setup,
+    updates: PyTree,
+    state: PlasticState,
+    params: PyTree,
+    gradients: PyTree,
+    batch: PyTree,
+    activations: Leaves | None,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+) -> tuple[PyTree, PlasticState]:
+    """One round: what the rule makes of the network, as updates, and the optimiser's state that goes with it."""
+    if activations is None and setup.rule.activity is not None:
+        activations = setup.rule.activity(params, batch)
+    moved = leaves_by_path(optax.apply_updates(params, updates))
+    gradients = leaves_by_path(gradients)
+    if state.gathered is not None:
+        sums, count = state.gathered
+        gradients |= {path: total / count for path, total in sums.items()}
+    remembered, evolved = _evolved(
+        setup.rule, state.rule, key, step, Network(moved, gradients, state.masks, activations)
+    )
+    old, ordinary = leaves_by_path(params), leaves_by_path(updates)
+    changed = {
+        # `new - old` is exact for what matters: a removed weight gets -old, a newborn one comes from old = 0.
+        path: jnp.where(flags, evolved.params[path] - old[path], ordinary[path])
+        for path, flags in evolved.fresh.items()
+    }
+    state = _recorded(state, {**state.masks, **evolved.masks})
+    return replace_leaves(updates, changed), state._replace(
+        inner=fresh.forget(setup.inner, state.inner, replace_leaves(params, evolved.params), evolved.fresh),
+        rule=remembered,
+        births=fresh.born_again(state.births, state.inner, evolved.fresh),
+        renewed=state.renewed | (evolved.renewed or {}),
+        gathered=jax.tree.map(jnp.zeros_like, state.gathered),  # the next round's sums
+    )
+
+
+def _evolved(
+    rule: Rule, state: RuleState, key: Key[Array, ""], step: Int[Array, ""], network: Network
+) -> tuple[RuleState, Evolved]:
+    assert rule.evolve is not None  # or `update` calls no round
+    state, evolved = rule.evolve(state, key, step, network)
+    for path in evolved.renewed or {}:
+        if rule.renews is None or not rule.renews(path, network.params[path]):
+            raise ValueError(f"the rule {rule.name} says that {path} began anew; let its `renews` choose it")
+    return state, evolved
+
+
+def _renewable(
+    setup: _Setup,
+    state: PlasticState,
+    params: PyTree,
+    gradients: PyTree,
+    batch: PyTree,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+) -> frozenset[str]:
+    """The leaves whose weights the rule may mark as fresh in a round. Nothing is computed for it."""
+
+    def flags() -> Mapping[str, Array]:
+        activations = None if setup.rule.activity is None else setup.rule.activity(params, batch)
+        network = Network(leaves_by_path(params), leaves_by_path(gradients), state.masks, activations)
+        return _evolved(setup.rule, state.rule, key, step, network)[1].fresh
+
+    return frozenset(jax.eval_shape(flags))
 
 
 def _scored(leaves: Leaves, masks: Masks) -> Leaves:
@@ -222,19 +310,6 @@ def _recorded(state: PlasticState, masks: Masks) -> PlasticState:
     return state._replace(masks=masks, ever=ever, record=record)
 
 
-def _check_state_shapes(inner: optax.GradientTransformation, params: PyTree) -> None:
-    def check(kept, param):
-        if kept.shape != param.shape:
-            raise ValueError(
-                f"the inner optimiser keeps state of shape {kept.shape} for a parameter of shape {param.shape}, out of "
-                "which single weights cannot be taken; use one with a value per weight, such as adam or sgd"
-            )
-        return kept
-
-    shapes = jax.eval_shape(lambda: params)
-    optax.tree_map_params(inner, check, jax.eval_shape(inner.init, shapes), shapes)
-
-
 def masks(opt_state: optax.OptState) -> Masks:
     """The masks inside any optax state, by path; an empty dictionary if nothing in it is `plastic`.
 
@@ -246,6 +321,20 @@ def masks(opt_state: optax.OptState) -> Masks:
 def record(opt_state: optax.OptState) -> Record | None:
     """What the newest round inside any optax state did; None if the topology in it cannot change."""
     return next((state.record for state in _states(opt_state) if state.record is not None), None)
+
+
+def renewed(opt_state: optax.OptState) -> dict[str, Bool[Array, ""]]:
+    """{path: did the newest update start this whole leaf anew?} inside any optax state, for the leaves that a rule may.
+
+    Copies of such a leaf should follow at once, as Nikishin et al. (2022) create target networks anew with the networks
+    that they reset. Empty, so that no code is needed, unless the rule is one like `reset`. Usage::
+
+        new = ne_jax.leaves_by_path(params)
+        old = ne_jax.leaves_by_path(target)
+        flags = ne_jax.renewed(opt_state)
+        target = ne_jax.replace_leaves(target, {p: jnp.where(flag, new[p], old[p]) for p, flag in flags.items()})
+    """
+    return {path: flag for state in _states(opt_state) for path, flag in state.renewed.items()}
 
 
 def _states(opt_state: optax.OptState) -> list[PlasticState]:

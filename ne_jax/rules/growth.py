@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ne_jax.activity import Activity, incoming
-from ne_jax.rule import Evolved, Network, Rule, Step
+from ne_jax.rule import Evolved, Network, Rule, Step, stateless
 from ne_jax.schedules import DensitySchedule, Share, counts_at
 from ne_jax.sparsity import Leaves, select
 from ne_jax.units import beside, gradient_idle, idle_units
@@ -161,7 +161,7 @@ def _topology(
     birth: Birth,
     revive: Revive,
 ) -> Rule:
-    """An rule that removes and bears weights layer by layer as `plan` says."""
+    """A rule that removes and bears weights layer by layer as `plan` says."""
 
     def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
         if not network.masks:
@@ -190,7 +190,7 @@ def _topology(
                 params, fresh = params | changed, fresh | flags
         return Evolved(params, masks, fresh)
 
-    return Rule(evolve, activity, name=name)
+    return Rule(stateless(evolve), activity, name=name)
 
 
 def _to_prune(

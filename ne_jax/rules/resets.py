@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key, PyTree
 
 from ne_jax.activity import Activity, incoming, outgoing, units_of
-from ne_jax.rule import Evolved, Network, Rule, Step, within_masks
+from ne_jax.rule import Evolved, Network, Rule, Step, stateless, within_masks
 from ne_jax.sparsity import Where, kernels, leaves_by_path
 from ne_jax.units import Follows, beside, gradient_idle, idle_units, numbered
 
@@ -58,9 +58,14 @@ def reset(initialise: Initialise, *, where: Where = lambda path, leaf: True) -> 
         new = {p: leaf for p, leaf in leaves_by_path(initialise(key)).items() if where(p, network.params[p])}
         if not new:
             raise ValueError(f"reset: `where` chooses none of {sorted(network.params)}")
-        return Evolved(within_masks(network, new), {}, {p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()})
+        return Evolved(
+            within_masks(network, new),
+            {},
+            fresh={p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()},
+            renewed={p: jnp.ones((), bool) for p in new},
+        )
 
-    return Rule(evolve, name="reset")
+    return Rule(stateless(evolve), renews=where, name="reset")
 
 
 def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: float = 0.2) -> Rule:
@@ -78,7 +83,7 @@ def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: 
         new = {p: shrink * network.params[p] + perturb * leaf for p, leaf in leaves_by_path(initialise(key)).items()}
         return Evolved(within_masks(network, new), {}, {p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()})
 
-    return Rule(evolve, name="shrink_and_perturb")
+    return Rule(stateless(evolve), name="shrink_and_perturb")
 
 
 def _recycle(
@@ -116,4 +121,4 @@ def _recycle(
             put(following, outgoing(flags, drawn[following].shape), jnp.zeros(()))
         return Evolved(within_masks(network, params), {}, fresh)
 
-    return Rule(evolve, activity, name=name)
+    return Rule(stateless(evolve), activity, name=name)

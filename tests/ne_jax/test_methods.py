@@ -285,7 +285,9 @@ def test_accumulated_gradients_are_the_mean_of_the_newest():
         seen = network.gradients["a"]
         return ne_jax.Evolved({"a": seen}, {}, {"a": jnp.ones(seen.shape, bool)})
 
-    tx = ne_jax.plastic(optax.sgd(0.0), ne_jax.Rule(show), 4, where=lambda path, _: path == "a", accumulate=3)
+    tx = ne_jax.plastic(
+        optax.sgd(0.0), ne_jax.Rule(ne_jax.stateless(show)), 4, where=lambda path, _: path == "a", accumulate=3
+    )
     params = {"a": jnp.ones((2, 2))}
     state, shown = tx.init(params), {}
     for i in range(9):

@@ -59,7 +59,7 @@ def reset_bias(key, step, network):
 
 
 def test_an_evolution_may_change_one_leaf():
-    tx = ne_jax.plastic(optax.adam(0.1), ne_jax.Rule(reset_bias), every=2)
+    tx = ne_jax.plastic(optax.adam(0.1), ne_jax.Rule(ne_jax.stateless(reset_bias)), every=2)
     params, state = PARAMS, tx.init(PARAMS)
     for _ in range(3):
         assert params["a"]["bias"][0] <= 1
@@ -80,7 +80,7 @@ def test_rounds_come_after_every_updates(explicit):
         jax.debug.callback(lambda s: seen.append(int(s)), step)
         return ne_jax.Evolved({}, {}, {})
 
-    tx = ne_jax.plastic(optax.sgd(0.1), ne_jax.Rule(evolve), every=3)
+    tx = ne_jax.plastic(optax.sgd(0.1), ne_jax.Rule(ne_jax.stateless(evolve)), every=3)
     update = jax.jit(lambda s, t: tx.update(ONES, s, PARAMS, **({"step": t} if explicit else {}))[1])
     state = tx.init(PARAMS)
     for t in range(11):
@@ -96,7 +96,9 @@ def test_an_evolution_sees_dense_gradients_and_moved_weights():
         jax.debug.callback(lambda **values: seen.update(values), **network._asdict(), step=step)
         return ne_jax.Evolved({}, {}, {})
 
-    tx = ne_jax.plastic(optax.sgd(0.25), ne_jax.Rule(evolve, lambda params, batch: {"a": batch}), every=1)
+    tx = ne_jax.plastic(
+        optax.sgd(0.25), ne_jax.Rule(ne_jax.stateless(evolve), lambda params, batch: {"a": batch}), every=1
+    )
     tx.update(ONES, tx.init(PARAMS), PARAMS, step=jnp.int32(5), batch=jnp.arange(4.0))
     jax.effects_barrier()
     np.testing.assert_array_equal(seen["gradients"]["a/kernel"], np.ones((3, 2)))
@@ -179,7 +181,9 @@ def grow_one(key, step, network):
 
 
 def test_what_changed_goes_back_to_the_optimisers_own_initial_value():
-    tx = ne_jax.plastic(optax.adagrad(0.1, initial_accumulator_value=0.25), ne_jax.Rule(grow_one), every=1)
+    tx = ne_jax.plastic(
+        optax.adagrad(0.1, initial_accumulator_value=0.25), ne_jax.Rule(ne_jax.stateless(grow_one)), every=1
+    )
     state, params = tx.init(PARAMS), PARAMS
     for step in range(2):  # the round comes with the second update
         updates, state = tx.update(ONES, state, params, step=jnp.int32(step), key=KEY)
