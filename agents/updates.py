@@ -115,8 +115,15 @@ def polyak_update(target: Params, model: TrainState, tau: float) -> Params:
 
 
 def sync_target(target: Params, model: TrainState) -> Params:
-    """`target` with what the model's optimiser did beside learning: what it holds at zero is zero here at once, too."""
-    return ne_jax.apply(ne_jax.masks(model.opt_state), target)
+    """`target` with what the model's optimiser did beside learning.
+
+    What a rule has just started anew is copied (Nikishin et al. 2022 create targets anew with their networks), and what
+    the optimiser holds at zero is zero here at once, too.
+    """
+    params, old = ne_jax.leaves_by_path(model.params), ne_jax.leaves_by_path(target)
+    anew = ne_jax.renewed(model.opt_state)
+    followed = {path: jnp.where(flag, params[path], old[path]) for path, flag in anew.items()}
+    return ne_jax.apply(ne_jax.masks(model.opt_state), ne_jax.replace_leaves(target, followed))
 
 
 def clipped_double_q_target(

@@ -4,7 +4,7 @@ envs: agent steps per second of host environments, by backend, renderer and rend
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 plasticity: rounds of growth and what is measured of the networks beside updates, for TD3 of width 256.
-replay: one batch from the replay_state, against the bytes that it has to move.
+replay: one batch from the replay, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
 train_states, train_pixels: the whole training chunk on the device, by number of seeds and of environments per seed.

@@ -45,7 +45,7 @@ class Column(NamedTuple):
 
 
 def columns_of(config: ConfigDict) -> dict[str, Column]:
-    """The columns of a table, by name. TaskSequence of `env.sequence`, whose returns differ in scale, have one each."""
+    """The columns of a table, by name. Tasks of `env.sequence`, whose returns differ in scale, have one each."""
     tasks = make_tasks(config)
     late, total = (1 - LAST) * config.total_frames, config.total_frames
     returns = {"": "eval/return"}

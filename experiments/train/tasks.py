@@ -1,4 +1,4 @@
-"""TaskSequence that take turns during a run, and what evaluations on all of them say: returns, forgetting, recovery.
+"""Tasks that take turns during a run, and what evaluations on all of them say: returns, forgetting, recovery.
 
 The definitions are those of docs/method.md. All functions are pure; the history of evaluations is what `metrics.jsonl`
 holds, so that a resumed run goes on with the same numbers.
