@@ -30,7 +30,7 @@ class TaskSequence(NamedTuple):
     last: int
     """The frame of the run's last step. An evaluation after it is one of the last phase."""
     drift: bool
-    """TaskSequence pass into each other; a phase begins where its task is reached."""
+    """Tasks pass into each other; a phase begins where its task is reached."""
 
     def phase(self, frame: int) -> int:
         """The phase of a frame, counted from the start of the run."""

@@ -1,4 +1,4 @@
-"""TaskSequence that take turns in the training loops: cuts, replay, chunks, and resuming in any phase."""
+"""Tasks that take turns in the training loops: cuts, replay, chunks, and resuming in any phase."""
 
 from typing import Any
 
