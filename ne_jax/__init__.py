@@ -43,6 +43,7 @@ from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl
 from ne_jax.rules.injection import inject, plasticity_injection
 from ne_jax.rules.regularisation import regenerative_l2
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
+from ne_jax.rules.utility import continual_backprop
 from ne_jax.schedules import (
     DensitySchedule,
     constant,
@@ -88,6 +89,7 @@ __all__ = [
     "cond_any",
     "constant",
     "constant_share",
+    "continual_backprop",
     "cosine_growth",
     "cosine_share",
     "counts",

@@ -18,6 +18,7 @@ import optax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from ne_jax.activity import Activity
+from ne_jax.control import cond_any
 from ne_jax.sparsity import Leaves, Masks, Where
 
 Step = Int[Array, ""] | int
@@ -38,9 +39,10 @@ class Network(NamedTuple):
 
 
 class Evolved(NamedTuple):
-    """The network after a round. Leaves that did not change may be left out of all four.
+    """The network after a round. Leaves that did not change may be left out of all five.
 
     fresh: the weights that were born, removed or reset; what the optimiser keeps of them begins anew.
+    adjusted: the weights that change too, but of which the optimiser keeps what it has. All others train on as usual.
     renewed: whether the whole leaf began anew, so that its copies (targets) should be replaced at once; only for
         leaves that `Rule.renews` chooses.
     """
@@ -48,6 +50,7 @@ class Evolved(NamedTuple):
     params: Leaves
     masks: Masks
     fresh: dict[str, Bool[Array, "..."]]
+    adjusted: dict[str, Bool[Array, "..."]] | None = None
     renewed: dict[str, Bool[Array, ""]] | None = None
 
 
@@ -160,6 +163,7 @@ def _evolve_all(
     rules: tuple[Rule, ...], state: RuleState, key: Key[Array, ""], step: Step, network: Network
 ) -> tuple[RuleState, Evolved]:
     states, params, masks, fresh, renewed = list(_states(rules, state)), {}, {}, {}, {}
+    adjusted: Masks = {}
     for i, each in enumerate(rules):
         if each.evolve is None:
             continue
@@ -169,8 +173,9 @@ def _evolve_all(
         network = network._replace(params=network.params | changed.params, masks=network.masks | changed.masks)
         params, masks = params | changed.params, masks | changed.masks
         fresh |= {path: flags | fresh.get(path, False) for path, flags in changed.fresh.items()}
+        adjusted |= {path: flags | adjusted.get(path, False) for path, flags in (changed.adjusted or {}).items()}
         renewed |= {path: flag | renewed.get(path, False) for path, flag in (changed.renewed or {}).items()}
-    return tuple(states) if state else state, Evolved(params, masks, fresh, renewed)
+    return tuple(states) if state else state, Evolved(params, masks, fresh, adjusted, renewed)
 
 
 def _all_activities(rules: tuple[Rule, ...]) -> Activity | None:
@@ -208,17 +213,24 @@ def spaced(rule: Rule, every: int) -> Rule:
 def _evolve_spaced(
     evolve: Evolve, every: int, state: RuleState, key: Key[Array, ""], step: Step, network: Network
 ) -> tuple[RuleState, Evolved]:
+    return evolve_if(jnp.asarray(step) % every == 0, evolve, state, key, step, network)
+
+
+def evolve_if(
+    due: Bool[Array, ""], evolve: Evolve, state: RuleState, key: Key[Array, ""], step: Step, network: Network
+) -> tuple[RuleState, Evolved]:
+    """`evolve` where it is due, else the network as it is; a branch also under `vmap`, see `cond_any`."""
     _, shapes = jax.eval_shape(evolve, state, key, step, network)
 
-    def rest() -> tuple[RuleState, Evolved]:
-        def no(flags: Leaves) -> Masks:
-            return {path: jnp.zeros(each.shape, bool) for path, each in flags.items()}
+    def rest(state: RuleState, key: Key[Array, ""], step: Step, network: Network) -> tuple[RuleState, Evolved]:
+        def no(flags: Masks | None) -> Masks | None:
+            return flags and {path: jnp.zeros(each.shape, bool) for path, each in flags.items()}
 
         params = {path: network.params[path] for path in shapes.params}
         masks = {path: network.masks[path] for path in shapes.masks}
-        return state, Evolved(params, masks, no(shapes.fresh), None if shapes.renewed is None else no(shapes.renewed))
+        return state, Evolved(params, masks, no(shapes.fresh) or {}, no(shapes.adjusted), no(shapes.renewed))
 
-    return jax.lax.cond(jnp.asarray(step) % every == 0, lambda: evolve(state, key, step, network), rest)
+    return cond_any(due, evolve, rest, state, key, jnp.asarray(step), network)
 
 
 def within_masks(network: Network, changed: Leaves) -> Leaves:

@@ -244,10 +244,12 @@ def _round(
         setup.rule, state.rule, key, step, Network(moved, gradients, state.masks, activations)
     )
     old, ordinary = leaves_by_path(params), leaves_by_path(updates)
+    flags = {path: each | (evolved.adjusted or {}).get(path, False) for path, each in evolved.fresh.items()}
+    flags = (evolved.adjusted or {}) | flags
     changed = {
         # `new - old` is exact for what matters: a removed weight gets -old, a newborn one comes from old = 0.
-        path: jnp.where(flags, evolved.params[path] - old[path], ordinary[path])
-        for path, flags in evolved.fresh.items()
+        path: jnp.where(here, evolved.params[path] - old[path], ordinary[path])
+        for path, here in flags.items()
     }
     state = _recorded(state, {**state.masks, **evolved.masks})
     return replace_leaves(updates, changed), state._replace(

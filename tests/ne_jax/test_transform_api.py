@@ -198,3 +198,19 @@ def test_factored_optimiser_state_is_an_error_at_init():
     params = {"kernel": jnp.ones((256, 256))}
     with pytest.raises(ValueError, match="one with a value per weight"):
         ne_jax.plastic(optax.adafactor(1e-3), STATIC, every=1).init(params)
+
+
+def test_an_adjusted_weight_keeps_its_optimiser_state():
+    def lift(key, step, network):
+        bias = network.params["a/bias"]
+        return ne_jax.Evolved({"a/bias": bias + 3}, {}, {}, adjusted={"a/bias": jnp.array([True, False])})
+
+    def after(rule):
+        tx = ne_jax.plastic(optax.adam(0.1), rule, every=1)
+        updates, state = tx.update(ONES, tx.init(PARAMS), PARAMS, step=jnp.int32(1), key=KEY)
+        return optax.apply_updates(PARAMS, updates), state.inner
+
+    (lifted, state), (plain, plain_state) = after(ne_jax.Rule(ne_jax.stateless(lift))), after(STATIC)
+    np.testing.assert_allclose(lifted["a"]["bias"], plain["a"]["bias"] + np.array([3.0, 0.0]), rtol=1e-6)
+    np.testing.assert_array_equal(lifted["a"]["kernel"], plain["a"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, state, plain_state)
