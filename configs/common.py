@@ -4,7 +4,7 @@ Each config file starts from `base`, adds an agent and an environment, and names
 is said in its file, agents/NAME.py; those of what sees pixels in agents/encoder.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -16,24 +16,21 @@ from agents.sac import SACSettings
 from agents.td3 import TD3Settings
 from experiments.build.rules import METHODS, signature_settings
 from experiments.build.settings import RunSettings
-from settings import settings_of
+from settings import Setting, settings_of
 
 
 def base(exp_id: str) -> ConfigDict:
     """Everything but the agent and the environment; budgets are those of the full-size pixel job."""
-    config = defaults(RunSettings)
+    of_methods = [each for method in METHODS for each in signature_settings(method)]
+    config = defaults([*settings_of(RunSettings), *of_methods])
     config.exp_id = exp_id
-    for method in METHODS:
-        for each in signature_settings(method):
-            group, name = each.key.removeprefix("plasticity.").split(".")
-            config.plasticity[group] = config.plasticity.get(group, ConfigDict()) | {name: each.default}
     return config
 
 
-def defaults(part: type) -> ConfigDict:
-    """The settings of a dataclass at their defaults; one that may be unset is a placeholder of its type."""
+def defaults(settings: Iterable[Setting]) -> ConfigDict:
+    """Settings at their defaults, in groups by their keys; one that may be unset is a placeholder of its type."""
     config = ConfigDict()
-    for each in settings_of(part):
+    for each in settings:
         *groups, name = each.key.split(".")
         place = config
         for group in groups:
@@ -61,9 +58,9 @@ def sac(pixels: bool = False) -> ConfigDict:
 
 def agent(name: str, settings: type, pixels: bool) -> ConfigDict:
     """An agent with its default settings, and those of DrQ-v2's encoder and augmentation if it sees pixels."""
-    parts = (settings, VisionSettings) if pixels else (settings,)
-    defaults = {each.key: each.default for part in parts for each in settings_of(part)}
-    return ConfigDict({"name": name} | defaults)
+    config = defaults(each for part in (settings, VisionSettings)[: 1 + pixels] for each in settings_of(part))
+    config.name = name
+    return config
 
 
 def continual(physics: bool = False) -> ConfigDict:
