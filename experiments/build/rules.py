@@ -66,7 +66,7 @@ def library(maker: Callable[..., ne_jax.Rule], *, period: str | int | None = Non
         try:
             return maker(**{name: given[name](context) for name in wanted}, **settings)
         except ValueError as error:
-            raise ValueError(f"plasticity.{maker.__name__}: {error}") from error
+            raise ValueError(f"plasticity.{maker.__name__}.{error}") from error
 
     return Method(make, period=period, encoder=encoder, maker=maker)
 
@@ -308,4 +308,5 @@ METHODS: dict[str, Method] = {
     "shrink_and_perturb": Method(_shrink_and_perturb, period="reset_every", encoder=True),
     "plasticity_injection": Method(_plasticity_injection),
     "regenerative_l2": Method(_regenerative_l2, encoder=True),
+    "continual_backprop": library(ne_jax.continual_backprop, period=1, encoder=True),
 }
