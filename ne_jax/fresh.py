@@ -13,8 +13,6 @@ not: `vmap` over single weights, or one long vector of all, change what a norm i
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -45,7 +43,7 @@ def update(
     updates: PyTree,
     state: optax.OptState,
     params: PyTree,
-    **extra: Any,
+    **extra: PyTree,
 ) -> tuple[PyTree, optax.OptState]:
     """`inner.update`, with each weight's bias corrected by the updates since its own birth.
 
@@ -131,7 +129,7 @@ def check_shapes(inner: optax.GradientTransformation, params: PyTree) -> None:
 def _leaf_of_each(inner: optax.GradientTransformation, state: optax.OptState, params: PyTree) -> dict[str, str | None]:
     """For each leaf of the optimiser's state, by path: the parameters' leaf that it is kept for, or None."""
     paths = jax.tree_util.tree_map_with_path(lambda path, _: joined(path), params)
-    marked: PyTree[Any] = optax.tree_map_params(
+    marked: PyTree = optax.tree_map_params(
         inner,
         lambda kept, path: kept if _left_out(kept) else path,
         state,
@@ -143,7 +141,7 @@ def _leaf_of_each(inner: optax.GradientTransformation, state: optax.OptState, pa
     return {joined(path): None if leaf is False else leaf for path, leaf in flat}
 
 
-def _left_out(node: Any) -> bool:
+def _left_out(node: object) -> bool:
     """Is this what `optax.masked` puts in the place of a leaf that is not its own?"""
     return isinstance(node, optax.MaskedNode)
 

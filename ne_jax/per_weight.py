@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jax.extend import core
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 
 class PerWeight(NamedTuple):
@@ -52,10 +52,10 @@ def evaluate(jaxpr: core.Jaxpr, consts: Sequence[Array], inputs: Sequence[Value]
     Raises:
         ValueError: a value per weight goes into an operation that is not elementwise, or decides a branch.
     """
-    known: dict[Any, Value] = dict(zip(jaxpr.constvars, map(Value, consts), strict=True))
+    known: dict[core.Var, Value] = dict(zip(jaxpr.constvars, map(Value, consts), strict=True))
     known |= zip(jaxpr.invars, inputs, strict=True)
 
-    def read(variable: Any) -> Value:
+    def read(variable: core.Var | core.Literal) -> Value:
         return Value(variable.val) if isinstance(variable, core.Literal) else known[variable]
 
     for eqn in jaxpr.eqns:
@@ -89,14 +89,14 @@ def _apply(eqn: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     )
 
 
-def _bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> Any:
+def _bind(eqn: core.JaxprEqn, values: Sequence[Array | PerWeight]) -> PyTree:
     found = eqn.primitive.get_bind_params(eqn.params)
     functions, params = found if isinstance(found, tuple) else ((), found)  # before and since jax 0.10
     return eqn.primitive.bind(*functions, *values, **params)
 
 
-def _shape(variable: Any) -> tuple[int, ...]:
-    return variable.aval.shape
+def _shape(variable: core.Var | core.Literal) -> tuple[int, ...]:
+    return cast(jax.ShapeDtypeStruct, variable.aval).shape
 
 
 def _elementwise(eqn: core.JaxprEqn, inputs: list[Value]) -> Value:
@@ -174,7 +174,7 @@ def _branch(eqn: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     def run(closed: core.ClosedJaxpr, values: list[Array | PerWeight]) -> list[Array | PerWeight]:
         return [_lifted(each.value, shape) for each, shape in zip(outputs(closed, values), wanted, strict=True)]
 
-    branches: list[Callable[..., Any]] = [partial(run, closed) for closed in eqn.params["branches"]]
+    branches: list[Callable[..., list[Array | PerWeight]]] = [partial(run, closed) for closed in eqn.params["branches"]]
     out = jax.lax.switch(index, branches, values)
     return [
         Value(value, alike[0] if len(set(alike)) == 1 else None) for value, alike in zip(out, zip(*leaves), strict=True)

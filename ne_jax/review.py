@@ -8,18 +8,19 @@ so that seeds under `vmap` decide each for themselves without a branch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 HALF_BELOW = 0.9
 """Share of `awaken` below which `auto_batch` halves the batch; the released code's."""
 
 
-@struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class ReviewState:
     """What one seed remembers of the share of active units."""
 
@@ -167,7 +168,7 @@ def _validate(mode: str, every: int, fraction: float, awaken: float, gain: float
         raise ValueError(f"review.mode must be none, slope or gate, got {mode!r}")
     if every < 1:
         raise ValueError(f"review.every must be a positive number of updates, got {every}")
-    shares: dict[str, Any] = {"fraction": fraction, "most": most}
+    shares = {"fraction": fraction, "most": most}
     for key, value in shares.items():
         if not 0 < value <= 1:
             raise ValueError(f"review.{key} must lie in (0, 1], got {value}")

@@ -7,16 +7,16 @@ that fits any pytree with the same paths: parameters, target networks, gradients
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.tree_util import KeyPath
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Leaves = dict[str, Array]
 Masks = dict[str, Bool[Array, "..."]]
-Where = Callable[[str, Any], bool]
+Where = Callable[[str, Array], bool]
 Shapes = Mapping[str, tuple[int, ...]]
 Densities = Callable[[Shapes], dict[str, float]]
 
@@ -27,7 +27,7 @@ def leaves_by_path(tree: PyTree) -> Leaves:
     return {joined(path): leaf for path, leaf in flat}
 
 
-def replace_leaves(tree: PyTree, new: Mapping[str, Any]) -> PyTree:
+def replace_leaves(tree: PyTree, new: Mapping[str, PyTree]) -> PyTree:
     """`tree` with the leaves at the paths in `new` replaced. KeyError names a path that `tree` does not have."""
     missing = set(new) - set(leaves_by_path(tree))
     if missing:
@@ -35,7 +35,7 @@ def replace_leaves(tree: PyTree, new: Mapping[str, Any]) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(joined(path), leaf), tree)
 
 
-def joined(path: tuple[Any, ...]) -> str:
+def joined(path: KeyPath) -> str:
     """The keys of a path into a tree, joined by slashes."""
     # Flax boxes arrays as `.value` (nnx.Variable, linen.Partitioned); nnx.Optimizer boxes them for `init` alone.
     boxed = path and path[-1] == jax.tree_util.GetAttrKey("value")
