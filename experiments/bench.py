@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from agents.replay.ring import ReplayState, make_replay, nbytes
+from agents.replay import ReplayState, make_replay, nbytes
 from agents.types import Clock, Transition
 from configs import dmc_pixels, gymnax_pixels, gymnax_states
 from configs.common import td3

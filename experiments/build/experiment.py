@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from agents.replay.ring import Replay, make_replay
+from agents.replay import Replay, make_replay
 from agents.types import Agent, Clock
 from envs.pools.device import DevicePool
 from envs.pools.host import HostPool
@@ -232,7 +232,7 @@ def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
         stack=config.env.frame_stack,
         nstep=config.replay.nstep,
         discount=config.replay.discount,
-        lanes=config.env.num_envs,
+        num_envs=config.env.num_envs,
         reward_scale=config.replay.reward_scale,
         vary=make_vary(config, spec, store),
         dynamic=dynamic.on,

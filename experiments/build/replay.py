@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from agents.replay.ring import nbytes
+from agents.replay import nbytes
 from envs.types import EnvSpec
 
 

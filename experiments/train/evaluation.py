@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from agents.replay.ring import side_by_side
+from agents.replay import side_by_side
 from agents.types import Agent, AgentState
 from envs.pools.host import HostPool
 from envs.pools.sequence import FittedPool

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from agents.replay.ring import Replay, ReplayState
+from agents.replay import Replay, ReplayState
 from agents.types import Agent, AgentState, Clock, Metrics, Transition
 from ne_jax import Decision, Review, ReviewState, fau, repeat_half
 

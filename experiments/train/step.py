@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from agents.replay.ring import Entry, Replay, ReplayState, side_by_side
+from agents.replay import Entry, Replay, ReplayState, side_by_side
 from agents.types import Agent, AgentState, Clock, Metrics, Obs, Params
 from agents.updates import train_states
 from envs.types import AutoResetStep, EnvSpec, Scene

@@ -15,7 +15,7 @@ import pytest
 from agents.drq import DrQSettings, make_drq
 from agents.encoder import Encoder, VisionSettings
 from agents.networks import Critic
-from agents.replay.ring import make_replay
+from agents.replay import make_replay
 from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from agents.updates import Optimiser
@@ -99,7 +99,7 @@ def parts(name, pixels, probe):
     """The steps and the chunks of a run, with a replay that stores scenes."""
     env = env_of(probe, pixels)
     replay = make_replay(
-        env.spec.scene, env.spec.observe, 1, capacity=2_000, stack=1, nstep=1, discount=GAMMA, lanes=ENVS
+        env.spec.scene, env.spec.observe, 1, capacity=2_000, stack=1, nstep=1, discount=GAMMA, num_envs=ENVS
     )
     steps = make_steps(
         agent_of(name, pixels),

@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.drq import DrQSettings, make_drq
 from agents.encoder import VisionSettings
-from agents.replay.ring import make_replay
+from agents.replay import make_replay
 from configs.dmc_pixels import get_config
 from envs.pools.host import HostPool
 from envs.types import ArraySpec, EnvSpec, TimeStep

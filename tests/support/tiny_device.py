@@ -11,7 +11,7 @@ from tiny import quiet
 
 from agents.drq import DrQSettings, make_drq
 from agents.encoder import VisionSettings
-from agents.replay.ring import Replay, make_replay
+from agents.replay import Replay, make_replay
 from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from configs.gymnax_states import get_config
@@ -138,7 +138,7 @@ def build(
         stack=frames,
         nstep=nstep,
         discount=0.9,
-        lanes=num_envs,
+        num_envs=num_envs,
         dynamic=dynamic is not None,
     )
     steps = make_steps(

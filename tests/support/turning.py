@@ -9,7 +9,7 @@ from tiny import quiet
 from tiny_device import reader
 from turns import TASKS, HostTask, device_task
 
-from agents.replay.ring import Replay, make_replay
+from agents.replay import Replay, make_replay
 from envs.pools.device import DevicePool
 from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike, fit_device
@@ -78,7 +78,7 @@ def build(on_device, pixels=False, capacity=400, order=(0, 1, 2)) -> Built:
     spec, schedule = device_tasks(pixels)[0].spec, Schedule(TOTAL, 6, num_envs=ENVS)
     tasks = TaskSequence(tuple(TASKS), order, EVERY, 4, (TOTAL - 1) * 4, False)
     replay = make_replay(
-        spec.scene, spec.observe, spec.action_dim, capacity=capacity, stack=2, nstep=2, discount=0.9, lanes=ENVS
+        spec.scene, spec.observe, spec.action_dim, capacity=capacity, stack=2, nstep=2, discount=0.9, num_envs=ENVS
     )
     parts: dict[str, Any] = dict(batch_size=8, frames=2, how="vmap", measure=lambda *_: {})
     steps = make_steps(reader(spec.action_dim), replay, spec, schedule, **parts)

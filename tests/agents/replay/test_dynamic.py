@@ -11,44 +11,44 @@ import numpy as np
 import pytest
 from test_ring import DRAWS, MAKE, check_samples, oracle, stacked, streams_of, table
 
-from agents.replay.ring import nbytes
+from agents.replay import nbytes
 
 EVENTS = {20: (0.1, 0), 33: (0.5, 3), 34: (0.5, 3), 47: (1.0, 5), 61: (0.3, 1), 90: (0.25, 4)}
-"""Time to (share, least) of what is forgotten then; a lane has room for 12 scenes, which are written over between."""
+"""Time to (share, least) of what is forgotten then; a env has room for 12 scenes, which are written over between."""
 
 
 class Oracle:
-    """What can be sampled of several lanes, from all that was ever added, without indices."""
+    """What can be sampled of several envs, from all that was ever added, without indices."""
 
-    def __init__(self, lanes, size, stack, nstep):
-        self.streams, self.gone, self.settings = [[] for _ in range(lanes)], set(), (size, stack, nstep)
+    def __init__(self, envs, size, stack, nstep):
+        self.streams, self.gone, self.settings = [[] for _ in range(envs)], set(), (size, stack, nstep)
 
-    def lanes(self):
-        """Of each lane {start: row}, the oldest first; numbers of episodes and ages rise with time."""
+    def envs(self):
+        """Of each env {start: row}, the oldest first; numbers of episodes and ages rise with time."""
         for entries in self.streams:
             rows = oracle(entries, *self.settings)
             yield {start: rows[start] for start in sorted(rows) if start not in self.gone}
 
     def rows(self):
-        return functools.reduce(lambda all_of, one: all_of | one, self.lanes())
+        return functools.reduce(lambda all_of, one: all_of | one, self.envs())
 
     def forget(self, share, least):
-        lanes = list(self.lanes())
-        may_go = max(sum(map(len, lanes)) - least, 0)
-        for rows in lanes:
+        envs = list(self.envs())
+        may_go = max(sum(map(len, envs)) - least, 0)
+        for rows in envs:
             drop = min(math.floor(share * len(rows)), may_go)
             may_go -= drop
             self.gone |= set(list(rows)[:drop])
 
     def past(self):
-        """(observation, mean) of all transitions, the oldest of each lane first, lanes in turn; None where none is."""
+        """(observation, mean) of all transitions, the oldest of each env first, envs in turn; None where none is."""
         width = 2 * self.settings[1]
         following = {}
         for entries in self.streams:
             for before, after in itertools.pairwise(entries):
                 following[tuple(before.scene)] = after.mean
-        lanes = [[(row[:width], following[start]) for start, row in rows.items()] for rows in self.lanes()]
-        return [rows[i] if i < len(rows) else None for i in range(max(map(len, lanes))) for rows in lanes]
+        envs = [[(row[:width], following[start]) for start, row in rows.items()] for rows in self.envs()]
+        return [rows[i] if i < len(rows) else None for i in range(max(map(len, envs))) for rows in envs]
 
 
 def with_means(streams):
@@ -57,17 +57,17 @@ def with_means(streams):
 
 
 @functools.cache
-def programs(lanes, stack, nstep):
-    replay = MAKE(capacity=12 * lanes + lanes - 1, stack=stack, nstep=nstep, lanes=lanes, dynamic=True)
+def programs(envs, stack, nstep):
+    replay = MAKE(capacity=12 * envs + envs - 1, stack=stack, nstep=nstep, num_envs=envs, dynamic=True)
     sample = jax.jit(replay.sample, static_argnums=2)
     return replay, jax.jit(replay.add), sample, jax.jit(replay.forget, static_argnums=2), jax.jit(replay.past)
 
 
-@pytest.mark.parametrize(("lanes", "stack", "nstep"), [(1, 3, 2), (2, 2, 3), (3, 1, 1)])
-def test_what_is_forgotten_is_never_sampled_and_nothing_else_is_missing(lanes, stack, nstep):
-    replay, add, sample, forget, past = programs(lanes, stack, nstep)
-    streams, told = with_means(streams_of([120] * lanes)), Oracle(lanes, 12, stack, nstep)
-    every, replay_state = [1, 2, 1][:lanes], jax.jit(replay.init)()  # the second lane fills at half the pace
+@pytest.mark.parametrize(("envs", "stack", "nstep"), [(1, 3, 2), (2, 2, 3), (3, 1, 1)])
+def test_what_is_forgotten_is_never_sampled_and_nothing_else_is_missing(envs, stack, nstep):
+    replay, add, sample, forget, past = programs(envs, stack, nstep)
+    streams, told = with_means(streams_of([120] * envs)), Oracle(envs, 12, stack, nstep)
+    every, replay_state = [1, 2, 1][:envs], jax.jit(replay.init)()  # the second env fills at half the pace
     sizes, expected = [], {}
     for t in range(115):
         keep = np.array([t % pace == 0 for pace in every])
@@ -108,7 +108,7 @@ def test_span_is_a_share_of_what_is_left():
     told.streams = [list(stream) for stream in streams]
     told.forget(0.4, 0)
     _, starts = table(sample(forget(replay_state, 0.4, 0), jax.random.key(0), DRAWS, (0.0, 0.5)))
-    assert set(starts) == {start for rows in told.lanes() for start in list(rows)[: len(rows) // 2]}
+    assert set(starts) == {start for rows in told.envs() for start in list(rows)[: len(rows) // 2]}
 
 
 @pytest.mark.parametrize("least", [0, 3, 7, 10**6])
@@ -121,7 +121,7 @@ def test_so_many_are_kept_however_often_it_forgets(least):
     for _ in range(30):
         replay_state = forget(replay_state, 0.5, least)
         assert min(least, before) <= replay.ready(replay_state)
-    lower = max(least, 3)  # of a single transition in each lane half is none
+    lower = max(least, 3)  # of a single transition in each env half is none
     assert replay.ready(replay_state) == (min(lower, before) if least else 3)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.replay.ring import Entry, Replay, make_replay
+from agents.replay import Entry, Replay, make_replay
 
 GAMMA = 0.9
 SCENE = jax.ShapeDtypeStruct((2,), jnp.float32)
@@ -87,15 +87,15 @@ def stacked(entries) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *entries)
 
 
-def to_only_lane(replay):
-    """`replay.add` for one lane: an entry and whether to keep it."""
+def to_only_env(replay):
+    """`replay.add` for one env: an entry and whether to keep it."""
     return lambda replay_state, *each: replay.add(
         replay_state, *jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], each)
     )
 
 
-def compiled(replay, lanes=None):
-    """Programs of a replay. With `lanes`, `add` takes an entry for each of them and `fill` a list for each."""
+def compiled(replay, envs=None):
+    """Programs of a replay. With `envs`, `add` takes an entry for each of them and `fill` a list for each."""
 
     def fill(entries, counts):
         def write(replay_state, numbered):
@@ -106,18 +106,18 @@ def compiled(replay, lanes=None):
     program = jax.jit(fill)
 
     def of_any_number(*streams):
-        assert len(streams) == (lanes or 1)
+        assert len(streams) == (envs or 1)
         padded = [stacked(entries + entries[:1] * (LONGEST - len(entries))) for entries in streams]
         by_time = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *padded)
         return program(by_time, np.array([len(entries) for entries in streams]))
 
-    add = replay.add if lanes else to_only_lane(replay)
+    add = replay.add if envs else to_only_env(replay)
     return Programs(replay, jax.jit(add), jax.jit(replay.sample, static_argnums=2), of_any_number)
 
 
 @functools.cache
-def programs(capacity, stack, nstep, lanes=None):
-    return compiled(MAKE(capacity=capacity, stack=stack, nstep=nstep, lanes=lanes or 1), lanes)
+def programs(capacity, stack, nstep, envs=None):
+    return compiled(MAKE(capacity=capacity, stack=stack, nstep=nstep, num_envs=envs or 1), envs)
 
 
 @pytest.mark.parametrize(("capacity", "stack", "nstep"), SIZES)
@@ -161,53 +161,53 @@ def test_sampling_is_uniform_over_transitions():
 
 
 def streams_of(scenes):
-    """For each lane as many entries as `scenes` says, episodes of its own, numbered from 100 times the lane."""
+    """For each env as many entries as `scenes` says, episodes of its own, numbered from 100 times the env."""
 
-    def renumbered(lane, entries):
-        return [each._replace(scene=each.scene + np.array([100 * lane, 0], np.float32)) for each in entries]
+    def renumbered(env, entries):
+        return [each._replace(scene=each.scene + np.array([100 * env, 0], np.float32)) for each in entries]
 
-    return [renumbered(lane, episodes(50 + lane, count)[:count]) for lane, count in enumerate(scenes)]
+    return [renumbered(env, episodes(50 + env, count)[:count]) for env, count in enumerate(scenes)]
 
 
 def oracles(streams, size, stack, nstep):
-    """Of each lane, and of all together."""
+    """Of each env, and of all together."""
     each = [oracle(entries, size, stack, nstep) for entries in streams]
     return each, functools.reduce(lambda all_of, one: all_of | one, each)
 
 
 # Shares of 5 slots, of which one is left over, and of 7 of which two are; more than all that is stored.
-@pytest.mark.parametrize(("capacity", "stack", "nstep", "lanes"), [(11, 2, 2, 2), (23, 3, 3, 3), (200, 3, 3, 3)])
-def test_lanes_fill_at_their_own_pace_and_are_sampled_as_one(capacity, stack, nstep, lanes):
-    replay, add, sample, fill = programs(capacity, stack, nstep, lanes)
-    every = [2, 1, 3][:lanes]  # lane i keeps one entry in every[i]
-    streams, replay_state, stored = streams_of([75] * lanes), jax.jit(replay.init)(), []
+@pytest.mark.parametrize(("capacity", "stack", "nstep", "envs"), [(11, 2, 2, 2), (23, 3, 3, 3), (200, 3, 3, 3)])
+def test_environments_fill_at_their_own_pace_and_are_sampled_as_one(capacity, stack, nstep, envs):
+    replay, add, sample, fill = programs(capacity, stack, nstep, envs)
+    every = [2, 1, 3][:envs]  # env i keeps one entry in every[i]
+    streams, replay_state, stored = streams_of([75] * envs), jax.jit(replay.init)(), []
     for t in range(70):
         keep = np.array([t % pace == 0 for pace in every])
         replay_state = add(
             replay_state, stacked([stream[t // pace] for stream, pace in zip(streams, every, strict=True)]), keep
         )
         stored = [stream[: t // pace + 1] for stream, pace in zip(streams, every, strict=True)]
-        expected = oracles(stored, capacity // lanes, stack, nstep)[1]
+        expected = oracles(stored, capacity // envs, stack, nstep)[1]
         assert replay.ready(replay_state) == len(expected)
         if expected and (t % 5 == 0 or t < 8):
             check_samples(sample(replay_state, jax.random.key(t), DRAWS), expected)
     jax.tree.map(np.testing.assert_array_equal, replay_state, fill(*stored))
 
 
-def test_a_lane_among_others_holds_what_it_would_alone():
+def test_an_environment_among_others_holds_what_it_would_alone():
     streams = streams_of([60, 31, 47])
     replay_state = programs(60, 3, 3, 3).fill(*streams)
-    for lane, entries in enumerate(streams):
+    for env, entries in enumerate(streams):
         alone = programs(20, 3, 3).fill(entries)
         jax.tree.map(
-            lambda all_of, one, lane=lane: np.testing.assert_array_equal(all_of[lane], one[0]), replay_state, alone
+            lambda all_of, one, env=env: np.testing.assert_array_equal(all_of[env], one[0]), replay_state, alone
         )
 
 
-def test_sampling_is_uniform_over_the_transitions_of_all_lanes():
+def test_sampling_is_uniform_over_the_transitions_of_all_environments():
     streams = streams_of([100, 9, 20])
     each, expected = oracles(streams, 20, 3, 3)
-    assert len({len(one) for one in each}) == 3, "lanes alike would not tell"
+    assert len({len(one) for one in each}) == 3, "envs alike would not tell"
     _, _, sample, fill = programs(60, 3, 3, 3)
     _, starts = table(sample(fill(*streams), jax.random.key(3), DRAWS))
     counts, mean = np.array([starts.count(start) for start in expected]), DRAWS / len(expected)
@@ -215,7 +215,7 @@ def test_sampling_is_uniform_over_the_transitions_of_all_lanes():
     assert abs(((counts - mean) ** 2 / mean).sum() - freedom) < 4 * np.sqrt(2 * freedom)
 
 
-def test_a_lane_without_transitions_is_never_sampled():
+def test_an_environment_without_transitions_is_never_sampled():
     _, _, sample, fill = programs(60, 3, 3, 3)
     for scenes in ([1, 30, 30], [30, 1, 30], [30, 30, 1], [1, 1, 30]):
         streams = streams_of(scenes)
@@ -223,10 +223,10 @@ def test_a_lane_without_transitions_is_never_sampled():
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0.3), (0.5, 1), (0.2, 0.4)])
-def test_span_is_a_share_of_each_lane(low, high):
+def test_span_is_a_share_of_each_environment(low, high):
     _, _, sample, fill = programs(60, 3, 3, 3)
     streams = streams_of([130, 9, 20])
-    # Numbers of episodes and times rise within a lane, so sorting orders each from old to new.
+    # Numbers of episodes and times rise within a env, so sorting orders each from old to new.
     ordered = [sorted(one) for one in oracles(streams, 20, 3, 3)[0]]
     inside = [start for each in ordered for start in each[int(low * len(each)) : int(high * len(each))]]
     _, starts = table(sample(fill(*streams), jax.random.key(0), DRAWS, (low, high)))
@@ -235,7 +235,7 @@ def test_span_is_a_share_of_each_lane(low, high):
     assert np.abs(counts / (DRAWS / len(inside)) - 1).max() < 0.5
 
 
-def test_narrow_span_gives_a_transition_of_each_young_lane():
+def test_narrow_span_gives_a_transition_of_each_young_environment():
     _, _, sample, fill = programs(60, 3, 3, 3)
     streams = streams_of([3, 1, 3])
     assert set(table(sample(fill(*streams), jax.random.key(0), DRAWS, (0.0, 0.3)))[1]) == {(0, 0), (200, 0)}
@@ -257,26 +257,26 @@ def test_a_shorter_horizon_samples_as_a_replay_made_with_it(horizon):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), traced, with_it)
 
 
-def test_horizon_is_the_same_in_all_lanes():
+def test_horizon_is_the_same_in_all_environments():
     _, _, sample, fill = programs(60, 3, 3, 3)
     streams = streams_of([60, 31, 47])
     batch = sample(fill(*streams), jax.random.key(0), DRAWS, (0.0, 1.0), 2)
     check_samples(batch, oracles(streams, 20, 3, 2)[1])
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_adding_copies_nothing_that_grows_with_the_capacity(lanes):
+@pytest.mark.parametrize("envs", [1, 3])
+def test_adding_copies_nothing_that_grows_with_the_capacity(envs):
     def rollout(capacity):
         replay = make_replay(
             {"frame": jax.ShapeDtypeStruct((4, 4), jnp.uint8), "episode_step": jax.ShapeDtypeStruct((), jnp.int32)},
             lambda scene: scene["frame"],
             2,
-            **FITTING | dict(capacity=capacity, lanes=lanes),
+            **FITTING | dict(capacity=capacity, num_envs=envs),
         )
         rings = jax.eval_shape(jax.vmap(lambda _: replay.init()), jnp.arange(2))
         each = Entry(rings.scene, rings.action, rings.reward, rings.terminal, rings.episode_step)
-        arriving = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, lanes, *leaf.shape[3:]), leaf.dtype), each)
-        keep = jax.ShapeDtypeStruct((2, lanes), bool)
+        arriving = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, envs, *leaf.shape[3:]), leaf.dtype), each)
+        keep = jax.ShapeDtypeStruct((2, envs), bool)
         program = jax.jit(jax.vmap(replay.add), donate_argnums=0).lower(rings, arriving, keep).compile()
         found: Any = program.memory_analysis()
         assert found.alias_size_in_bytes >= 2 * replay.nbytes, "the replay_state is not written in place"
@@ -315,21 +315,21 @@ def test_an_entry_not_kept_leaves_the_ring_untouched():
 def test_seeds_under_vmap_have_cursors_of_their_own():
     replay, _, sample, fill = programs(20, 3, 3)
     streams = [episodes(seed, 60) for seed in range(3)]
-    every = [1, 2, 3]  # lane i keeps one in (i + 1)
+    every = [1, 2, 3]  # env i keeps one in (i + 1)
     solo = [fill(stream[: 60 // each]) for stream, each in zip(streams, every, strict=True)]
     rings = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), jax.jit(replay.init)())
-    add = jax.jit(jax.vmap(to_only_lane(replay)))
+    add = jax.jit(jax.vmap(to_only_env(replay)))
     for t in range(60):
         entries = [stream[t // each] for stream, each in zip(streams, every, strict=True)]
         rings = add(rings, stacked(entries), np.array([t % each == 0 for each in every]))
-    jax.tree.map(lambda lanes, *alone: np.testing.assert_array_equal(lanes, np.stack(alone)), rings, *solo)
+    jax.tree.map(lambda envs, *alone: np.testing.assert_array_equal(envs, np.stack(alone)), rings, *solo)
     keys = jax.random.split(jax.random.key(0), 3)
     batches = jax.jit(jax.vmap(functools.partial(replay.sample, batch=DRAWS)))(rings, keys)
-    for lane in range(3):
+    for env in range(3):
         jax.tree.map(
-            lambda lanes, alone, lane=lane: np.testing.assert_allclose(lanes[lane], alone, rtol=1e-6),
+            lambda envs, alone, env=env: np.testing.assert_allclose(envs[env], alone, rtol=1e-6),
             batches,
-            sample(solo[lane], keys[lane], DRAWS),
+            sample(solo[env], keys[env], DRAWS),
         )
 
 
@@ -356,8 +356,8 @@ def test_a_scene_of_many_arrays_samples_as_its_stored_frames():
 
 def test_nbytes_is_what_a_ring_allocates():
     several = {"a": jax.ShapeDtypeStruct((3, 5), jnp.uint8), "b": jax.ShapeDtypeStruct((), jnp.int32)}
-    for scene, lanes in itertools.product((SCENE, several), (1, 4)):
-        replay = make_replay(scene, lambda s: s, 4, capacity=33, stack=3, nstep=3, discount=GAMMA, lanes=lanes)
+    for scene, envs in itertools.product((SCENE, several), (1, 4)):
+        replay = make_replay(scene, lambda s: s, 4, capacity=33, stack=3, nstep=3, discount=GAMMA, num_envs=envs)
         assert replay.nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(replay.init()))
 
 
@@ -377,10 +377,10 @@ def test_pixels_are_stored_once():
         (dict(discount=1.01), r"replay.discount must lie in \[0, 1\], got 1.01"),
         (dict(discount=-0.1), r"replay.discount must lie in \[0, 1\], got -0.1"),
         (dict(capacity=5), "replay.capacity=5 cannot hold one transition of 3 frames and 2 steps$"),
-        (dict(lanes=0), "env.num_envs must be at least 1, got 0"),
+        (dict(num_envs=0), "env.num_envs must be at least 1, got 0"),
         (
-            dict(capacity=17, lanes=3),
-            "replay.capacity=17 cannot hold one transition of 3 frames and 2 steps in each of 3 lanes",
+            dict(capacity=17, num_envs=3),
+            "replay.capacity=17 cannot hold one transition of 3 frames and 2 steps for each of 3 environments",
         ),
     ],
 )
@@ -388,4 +388,4 @@ def test_bad_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         MAKE(**{**FITTING, **change})
     MAKE(**FITTING)
-    MAKE(**{**FITTING, "capacity": 18, "lanes": 3})
+    MAKE(**{**FITTING, "capacity": 18, "num_envs": 3})

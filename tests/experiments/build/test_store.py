@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.replay.ring import Entry, make_replay
+from agents.replay import Entry, make_replay
 from configs import dmc_pixels, gymnax_pixels
 from envs.dmc.env import make_dmc
 from envs.registry import device_env

@@ -9,7 +9,7 @@ import pytest
 import tiny_device
 from tiny_device import SIZE, Seen
 
-from agents.replay.ring import side_by_side
+from agents.replay import side_by_side
 from experiments.train.evaluation import device_evaluator
 from experiments.train.step import NEVER, OverSeeds, stack_frames
 

@@ -11,7 +11,7 @@ from tiny_device import Seen, reader
 from turning import ENVS, SEEDS, SWITCHES, TOTAL, build
 from turns import TASKS
 
-from agents.replay.ring import make_replay
+from agents.replay import make_replay
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, TimeStep, observe
 from experiments.train.evaluation import Evaluation, Evaluator, device_evaluator
 from experiments.train.loop import make_advance
@@ -173,7 +173,7 @@ def clock() -> DeviceEnv:
 
 def test_the_device_loop_tells_the_environment_the_frame():
     env, schedule = clock(), Schedule(20, 6, num_envs=3)
-    replay = make_replay(env.spec.scene, observe, 1, capacity=90, stack=1, nstep=1, discount=0.9, lanes=3)
+    replay = make_replay(env.spec.scene, observe, 1, capacity=90, stack=1, nstep=1, discount=0.9, num_envs=3)
     parts: dict[str, Any] = dict(batch_size=4, frames=1, how="vmap", measure=lambda *_: {})
     steps = make_steps(reader(), replay, env.spec, schedule, **parts)
     advance: Any = make_advance(steps, schedule, env)
