@@ -12,6 +12,7 @@ from ml_collections.config_dict import placeholder
 
 from agents.drq import DrQSettings
 from agents.encoder import VisionSettings
+from agents.sac import SACSettings
 from agents.td3 import TD3Settings
 from settings import settings_of
 
@@ -114,6 +115,11 @@ def drq() -> ConfigDict:
 def td3(pixels: bool = False) -> ConfigDict:
     """TD3's published settings for MuJoCo; from pixels with DrQ-v2's encoder."""
     return agent("td3", TD3Settings, pixels)
+
+
+def sac(pixels: bool = False) -> ConfigDict:
+    """SAC's published settings for MuJoCo; from pixels with DrQ-v2's encoder."""
+    return agent("sac", SACSettings, pixels)
 
 
 def agent(name: str, settings: type, pixels: bool) -> ConfigDict:

@@ -1,20 +1,23 @@
 """DrQ-v2 with Neuroplastic Expansion on Gymnax tasks, from pixels that are drawn on the device.
 
 Environment, renderer, replay, updates and rounds of growth are one program; any number of seeds and environments per
-seed train side by side. Variants: `:td3` has TD3 with the same encoder, `:quick` learns something within minutes on two
-CPU cores, `:smoke` only touches everything once. configs/common.py says what the other keys mean.
+seed train side by side. Variants: `:td3` and `:sac` have these agents with the same encoder, `:quick` learns something
+within minutes on two CPU cores, `:smoke` only touches everything once. configs/common.py says what the other keys mean.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base, continual, drq, td3, with_variant
+from configs.common import base, continual, drq, sac, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The settings of a variant: the full job, `td3`, `quick` or `smoke`."""
+    """The settings of a variant: the full job, `td3`, `sac`, `quick` or `smoke`."""
     if variant == "td3":
         return full("td3_ne", td3(pixels=True))
-    return with_variant(full("drq_ne", drq()), "gymnax_pixels", variant, {"td3": dict, "quick": quick, "smoke": smoke})
+    if variant == "sac":
+        return full("sac_ne", sac(pixels=True))
+    variants = {"td3": dict, "sac": dict, "quick": quick, "smoke": smoke}
+    return with_variant(full("drq_ne", drq()), "gymnax_pixels", variant, variants)
 
 
 def full(exp_id: str, agent: ConfigDict) -> ConfigDict:

@@ -1,16 +1,18 @@
 """TD3 with Neuroplastic Expansion on Gymnax tasks, from states; environments, replay and updates in one program.
 
-`:smoke` only touches everything once. configs/common.py says what the other keys mean.
+`:sac` has SAC in TD3's place, `:smoke` only touches everything once. configs/common.py says what the other keys mean.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base, continual, td3, with_variant
+from configs.common import base, continual, sac, td3, with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The settings of a variant: the full job or `smoke`."""
-    return with_variant(full("td3_ne", td3()), "gymnax_states", variant, {"smoke": smoke})
+    """The settings of a variant: the full job, `sac` or `smoke`."""
+    if variant == "sac":
+        return full("sac_ne", sac())
+    return with_variant(full("td3_ne", td3()), "gymnax_states", variant, {"sac": dict, "smoke": smoke})
 
 
 def full(exp_id: str, agent: ConfigDict) -> ConfigDict:

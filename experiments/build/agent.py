@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from agents.drq import DrQSettings, make_drq
 from agents.encoder import VisionSettings
 from agents.networks import ActorCriticSettings
+from agents.sac import SACSettings, make_sac
 from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from agents.updates import MakeOptimiser
@@ -34,6 +35,7 @@ class Kind(NamedTuple):
 AGENTS = {
     "drq": Kind(DrQSettings, make_drq, from_states=False),
     "td3": Kind(TD3Settings, make_td3),
+    "sac": Kind(SACSettings, make_sac),
 }
 
 
