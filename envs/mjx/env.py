@@ -27,7 +27,7 @@ from envs.mjx.tasks import TASKS, load_task
 from envs.mujoco import gl
 from envs.mujoco.base import MujocoSettings, RendererName
 from envs.render.drawing import Drawing
-from envs.render.mujoco_scene import poses
+from envs.render.mujoco_scene import RenderQuality, poses
 from envs.render.scenery import make_scenery
 from envs.types import ArraySpec, DeviceEnv, DeviceKind, EnvSpec, Scene, TimeStep, observe
 from settings import setting
@@ -151,7 +151,7 @@ def _agent_step(physics: Physics, task: Task, view: View, repeat: int, scene: ja
 
 
 @functools.cache
-def _drawing(name: str, camera: int, quality: gl.RenderQuality) -> Drawing:
+def _drawing(name: str, camera: int, quality: RenderQuality) -> Drawing:
     return Drawing(make_scenery(load_task(name)[0].host, camera, name), quality)
 
 

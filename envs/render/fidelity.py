@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from envs.mujoco import gl
-from envs.render.mujoco_scene import Scenery, poses
+from envs.render.mujoco_scene import RenderQuality, Scenery, poses
 from envs.render.raycast import make_draw, make_segment
 from envs.render.scenery import make_scenery
 
 SIZE, CAMERA, GEOM = 84, 0, 5
-LOOKS: tuple[gl.RenderQuality, ...] = ("fast", "canonical")
+LOOKS: tuple[RenderQuality, ...] = ("fast", "canonical")
 
 
 class Views(NamedTuple):
@@ -72,7 +72,7 @@ def gather_views(name: str, count: int, seed: int = 0) -> Views:
     return Views(scenery, np.stack(scenes), {q: np.stack(f) for q, f in frames.items()}, np.stack(silhouettes))
 
 
-def draw(views: Views, quality: gl.RenderQuality) -> UInt8[np.ndarray, "poses size size 3"]:
+def draw(views: Views, quality: RenderQuality) -> UInt8[np.ndarray, "poses size size 3"]:
     """Our frames of the same poses."""
     return np.asarray(jax.jit(make_draw(views.scenery, quality), static_argnums=1)(views.scenes, SIZE))
 

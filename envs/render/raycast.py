@@ -21,9 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32, UInt8
 
-from envs.mujoco.gl import RenderQuality
 from envs.render import primitives, shading
-from envs.render.mujoco_scene import Scenery
+from envs.render.mujoco_scene import RenderQuality, Scenery
 from envs.render.primitives import FAR, dot, on_cpu
 from envs.render.raster import interleave, pack
 from envs.render.trace import Rays, Seen, World, camera_rays, each_of, in_pieces, meet, nearest, unpack

@@ -1,4 +1,4 @@
-"""A contact sheet of gymnax's tasks, for the eye: `python -m envs.gymnax.sheet --out=docs/gymnax_tasks.png`.
+"""A contact sheet of gymnax's tasks, for the eye: `python -m envs.render.sheet --out=docs/gymnax_tasks.png`.
 
 One row per task, a few moments of one episode under random actions, and the last of them once more at 32 by 32
 pixels.
