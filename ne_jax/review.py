@@ -8,7 +8,6 @@ so that seeds under `vmap` decide each for themselves without a branch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -19,14 +18,12 @@ HALF_BELOW = 0.9
 """Share of `awaken` below which `auto_batch` halves the batch; the released code's."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class ReviewState:
+class ReviewState(NamedTuple):
     """What one seed remembers of the share of active units."""
 
     samples: Float[Array, " window"]
     """The last FAU samples, newest last; zeros before the first."""
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     """Samples so far."""
     steepest: Float[Array, ""]
     """Largest |slope| of a full window so far."""

@@ -7,6 +7,7 @@ that fits any pytree with the same paths: parameters, target networks, gradients
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 Densities = Callable[[Shapes], dict[str, float]]
 
 
-def leaves_by_path(tree: PyTree) -> Leaves:
-    """Flatten `tree` into {path: leaf}, the keys of each path joined by slashes. Flax's boxes add nothing to a path."""
+def leaves_by_path(tree: PyTree) -> dict[str, Any]:
+    """Flatten `tree` into {path: leaf}, the keys of each path joined by slashes. Flax's boxes add nothing to a path.
+
+    A leaf is whatever the tree holds: an array, a shape, a flag.
+    """
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {joined(path): leaf for path, leaf in flat}
 
