@@ -16,6 +16,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int, PyTree
 
 from ne_jax.per_weight import PerWeight, Value, at_leaf, evaluate
@@ -68,7 +69,7 @@ def update(
     inputs += [Value(leaf, path) for path, leaf in leaves_by_path(params).items()]
     outputs = evaluate(program.jaxpr, program.consts, inputs)
 
-    def leave(path: str, leaf: str | None, out: Value) -> Array:
+    def leave(path: str, leaf: str | None, out: Value) -> ArrayLike:
         if not isinstance(out.value, PerWeight):
             return out.value
         if path in births:

@@ -21,17 +21,17 @@ HALF_BELOW = 0.9
 class ReviewState(NamedTuple):
     """What one seed remembers of the share of active units."""
 
-    samples: Float[Array, " window"]
+    samples: Float[Array, "*lanes window"]
     """The last FAU samples, newest last; zeros before the first."""
-    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
+    count: Int[Array, "*lanes"]  # pyright: ignore[reportIncompatibleMethodOverride]
     """Samples so far."""
-    steepest: Float[Array, ""]
+    steepest: Float[Array, "*lanes"]
     """Largest |slope| of a full window so far."""
-    probability: Float[Array, ""]
+    probability: Float[Array, "*lanes"]
     """Of reviewing, until the next sample."""
 
     @property
-    def fau(self) -> Float[Array, ""]:
+    def fau(self) -> Float[Array, "*lanes"]:
         """The newest sample."""
         return self.samples[..., -1]
 
