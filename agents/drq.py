@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import no_type_check
 
 import jax
 from flax import struct
@@ -55,6 +56,7 @@ class DrQSettings(ActorCriticSettings):
     random_steps: int = setting(2_000, "uniformly random actions at the start", unit="agent steps", least=0)
 
 
+@no_type_check  # see agents/types.py
 @struct.dataclass
 class DrQState(ActorCriticState):
     """Everything that DrQ learns. Neither encoder nor actor has a target network."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, no_type_check
 
 import flax.linen as nn
 import jax
@@ -178,6 +178,7 @@ class ActorCritic(NamedTuple):
     """Pixels by which what the losses see is shifted at random; None for states."""
 
 
+@no_type_check  # see agents/types.py
 @struct.dataclass
 class ActorCriticState:
     """What every actor-critic learns."""

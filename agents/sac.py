@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import no_type_check
 
 import flax.linen as nn
 import jax
@@ -62,6 +63,7 @@ class SACSettings(ActorCriticSettings):
     random_steps: int = setting(10_000, "uniformly random actions at the start", unit="agent steps", least=0)
 
 
+@no_type_check  # see agents/types.py
 @struct.dataclass
 class SACState(ActorCriticState):
     """Everything that SAC learns. Neither encoder nor actor has a target network; `temperature` holds log(alpha)."""
@@ -187,7 +189,7 @@ def alpha(state: SACState) -> Float[Array, ""]:
 
 
 def temperature_optimiser(settings: SACSettings) -> Optimiser:
-    """Adam, as for the networks; no rule of plasticity has a say in a single number."""
+    """Adam alone: whatever is put around the optimisers of networks is not meant for a single number."""
     return Optimiser(optax.adam(settings.learning_rate))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,7 @@ class TD3Settings(ActorCriticSettings):
     )
 
 
+@no_type_check  # see agents/types.py
 @struct.dataclass
 class TD3State(ActorCriticState):
     """Everything that TD3 learns. The encoder has no target network; `average` is None where no average is kept."""

@@ -1,4 +1,8 @@
-"""What an agent is: pure functions over a state that holds arrays only."""
+"""What an agent is: pure functions over a state that holds arrays only.
+
+States are dataclasses of arrays of the shapes that they say. As pytrees they also hold shapes, axes or flags in the
+arrays' place, so that they are not checked when they are made (`no_type_check`).
+"""
 
 from __future__ import annotations
 

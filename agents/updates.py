@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import flax.linen as nn
 import jax
@@ -30,6 +30,7 @@ MakeOptimiser = Callable[[optax.GradientTransformation, str, nn.Module, Initiali
 name (`actor`, `critic`, `encoder`). Only where `plastic` holds may it change the topology of the hidden layers."""
 
 
+@no_type_check  # see agents/types.py
 @struct.dataclass
 class TrainState:
     """Parameters and the state of what trains them."""

@@ -1,1 +1,5 @@
-"""Environments behind one contract (`envs.types`), a folder per kind. May import: ne_jax (its `cond_any` alone)."""
+"""Environments behind one contract (`envs.types`), a folder per kind; `envs.registry` finds a kind by its name.
+
+Files may import in this order: types, names, images, episodes and physics_schedule; render; mujoco; the kinds, none of
+which imports another; pools and registry. Beside these all may import settings, and pools ne_jax (its `cond_any`).
+"""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Int
 
 from envs.names import did_you_mean
 from envs.types import is_int
@@ -30,7 +30,7 @@ class PhysicsSchedule(NamedTuple):
         """Values of each parameter; 0 where there are none, 1 where nothing ever changes."""
         return max((len(values) for values in self.values.values()), default=0)
 
-    def at(self, frame: Any) -> dict[str, Float32[Array, ""]]:
+    def at(self, frame: Int[Array, ""] | int) -> dict[str, Float32[Array, ""]]:
         """The parameters at a frame, which may be traced."""
         place = jnp.asarray(frame) // self.every % self.length
         part = jnp.asarray(frame) % self.every / self.every if self.change == "drift" else None
@@ -109,6 +109,6 @@ def _check_change(physics: PhysicsSchedule) -> None:
             )
 
 
-def _is_finite(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) < float(np.finfo(np.float32).max)
+def _is_finite(value: object) -> bool:
+    most = float(np.finfo(np.float32).max)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < most

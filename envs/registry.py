@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import settings as settings_package
@@ -44,7 +45,7 @@ def find_kind(name: str) -> HostKind | DeviceKind:
     return kind
 
 
-def _import(name: str, module_name: str) -> Any:
+def _import(name: str, module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

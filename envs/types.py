@@ -124,7 +124,7 @@ class DeviceEnv(NamedTuple):
     at: Callable[[Int[Array, ""] | int], DeviceEnv] | None = None
 
     def after(self, frame: Int[Array, ""] | int) -> DeviceEnv:
-        """The environment after so many frames, whether it changes or not."""
+        """The environment after so many environment frames, whether it changes or not."""
         return self.at(frame) if self.at else self
 
 

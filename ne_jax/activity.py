@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ne_jax.sparsity import Leaves, density, leaves_by_path
 
-Activity = Callable[[PyTree, Any], Leaves]
+Activity = Callable[[PyTree, PyTree], Leaves]
 
 
 def dormancy(activations: Float[Array, "*batch units"]) -> Float[Array, " units"]:
@@ -79,7 +78,7 @@ def fau_by_layer(activations: Leaves) -> dict[str, Float[Array, ""]]:
     return density({layer: h > 0 for layer, h in activations.items()})
 
 
-def flax_activity(apply: Callable[..., Any], activation: Callable[[Array], Array] | None = None) -> Activity:
+def flax_activity(apply: Callable[..., PyTree], activation: Callable[[Array], Array] | None = None) -> Activity:
     """The activations of a Flax linen network as a function `(params, batch) -> {module path: activations}`.
 
     With `activation=None` the network sows its activations itself: `self.sow("intermediates", "activation", h)`
@@ -93,7 +92,7 @@ def flax_activity(apply: Callable[..., Any], activation: Callable[[Array], Array
     """
     name = "activation" if activation is None else "__call__"
 
-    def activity(params: PyTree, batch: Any) -> Leaves:
+    def activity(params: PyTree, batch: PyTree) -> Leaves:
         variables = params if "params" in params else {"params": params}
         inputs = batch if isinstance(batch, tuple) else (batch,)
         _, captured = apply(variables, *inputs, mutable=["intermediates"], capture_intermediates=activation is not None)

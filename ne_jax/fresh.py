@@ -13,11 +13,10 @@ not: `vmap` over single weights, or one long vector of all, change what a norm i
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int, PyTree
 
 from ne_jax.per_weight import PerWeight, Value, at_leaf, evaluate
@@ -45,7 +44,7 @@ def update(
     updates: PyTree,
     state: optax.OptState,
     params: PyTree,
-    **extra: Any,
+    **extra: PyTree,
 ) -> tuple[PyTree, optax.OptState]:
     """`inner.update`, with each weight's bias corrected by the updates since its own birth.
 
@@ -70,7 +69,7 @@ def update(
     inputs += [Value(leaf, path) for path, leaf in leaves_by_path(params).items()]
     outputs = evaluate(program.jaxpr, program.consts, inputs)
 
-    def leave(path: str, leaf: str | None, out: Value) -> Array:
+    def leave(path: str, leaf: str | None, out: Value) -> ArrayLike:
         if not isinstance(out.value, PerWeight):
             return out.value
         if path in births:
@@ -131,7 +130,7 @@ def check_shapes(inner: optax.GradientTransformation, params: PyTree) -> None:
 def _leaf_of_each(inner: optax.GradientTransformation, state: optax.OptState, params: PyTree) -> dict[str, str | None]:
     """For each leaf of the optimiser's state, by path: the parameters' leaf that it is kept for, or None."""
     paths = jax.tree_util.tree_map_with_path(lambda path, _: joined(path), params)
-    marked: PyTree[Any] = optax.tree_map_params(
+    marked: PyTree = optax.tree_map_params(
         inner,
         lambda kept, path: kept if _left_out(kept) else path,
         state,
@@ -143,7 +142,7 @@ def _leaf_of_each(inner: optax.GradientTransformation, state: optax.OptState, pa
     return {joined(path): None if leaf is False else leaf for path, leaf in flat}
 
 
-def _left_out(node: Any) -> bool:
+def _left_out(node: object) -> bool:
     """Is this what `optax.masked` puts in the place of a leaf that is not its own?"""
     return isinstance(node, optax.MaskedNode)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from ne_jax.sparsity import Leaves, Masks, leaves_by_path
 
 
-def ranks(features: Float[Array, "batch units"], delta: float = 0.01) -> dict[str, Float[Array, ""]]:
+def ranks(features: Float[Array, "*batch units"], delta: float = 0.01) -> dict[str, Float[Array, ""]]:
     """`effective_rank`, `srank` and `stable_rank` of the same features, by these names, for the price of one.
 
     Usage, for each layer that `flax_activity` gives: `ranks(h.reshape(-1, h.shape[-1]))`.

@@ -9,14 +9,16 @@ values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.extend import core
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 
@@ -31,7 +33,7 @@ class PerWeight(NamedTuple):
 class Value(NamedTuple):
     """An intermediate value, and the leaf that it belongs to weight by weight, if any."""
 
-    value: Array | PerWeight
+    value: ArrayLike | PerWeight
     leaf: str | None = None
 
 
@@ -46,16 +48,16 @@ CALLS = frozenset(
 )
 
 
-def evaluate(jaxpr: core.Jaxpr, consts: Sequence[Array], inputs: Sequence[Value]) -> list[Value]:
+def evaluate(jaxpr: core.Jaxpr, consts: Sequence[ArrayLike], inputs: Sequence[Value]) -> list[Value]:
     """The outputs of `jaxpr` for these inputs.
 
     Raises:
         ValueError: a value per weight goes into an operation that is not elementwise, or decides a branch.
     """
-    known: dict[Any, Value] = dict(zip(jaxpr.constvars, map(Value, consts), strict=True))
+    known: dict[core.Var, Value] = dict(zip(jaxpr.constvars, map(Value, consts), strict=True))
     known |= zip(jaxpr.invars, inputs, strict=True)
 
-    def read(variable: Any) -> Value:
+    def read(variable: core.Var | core.Literal) -> Value:
         return Value(variable.val) if isinstance(variable, core.Literal) else known[variable]
 
     for eqn in jaxpr.eqns:
@@ -63,7 +65,7 @@ def evaluate(jaxpr: core.Jaxpr, consts: Sequence[Array], inputs: Sequence[Value]
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def at_leaf(value: Array | PerWeight, leaf: str) -> Array:
+def at_leaf(value: ArrayLike | PerWeight, leaf: str) -> ArrayLike:
     """What a value is for the weights of one leaf."""
     return value.own.get(leaf, value.shared) if isinstance(value, PerWeight) else value
 
@@ -79,8 +81,7 @@ def _apply(eqn: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     if name in ELEMENTWISE:
         return [_elementwise(eqn, inputs)]
     if not differs:
-        out = _bind(eqn, [each.value for each in inputs])
-        return [Value(each) for each in (out if eqn.primitive.multiple_results else [out])]
+        return [Value(each) for each in _bind(eqn, [each.value for each in inputs])]
     if name == "broadcast_in_dim" and not _shape(eqn.invars[0]):
         return [Value(_broadcast(inputs[0].value, _shape(eqn.outvars[0])))]
     raise ValueError(
@@ -89,14 +90,16 @@ def _apply(eqn: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     )
 
 
-def _bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> Any:
+def _bind(eqn: core.JaxprEqn, values: Sequence[ArrayLike | PerWeight]) -> list[Array]:
+    """The results of one operation as it stands."""
     found = eqn.primitive.get_bind_params(eqn.params)
     functions, params = found if isinstance(found, tuple) else ((), found)  # before and since jax 0.10
-    return eqn.primitive.bind(*functions, *values, **params)
+    out = eqn.primitive.bind(*functions, *values, **params)
+    return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def _shape(variable: Any) -> tuple[int, ...]:
-    return variable.aval.shape
+def _shape(variable: core.Var | core.Literal) -> tuple[int, ...]:
+    return cast(jax.ShapeDtypeStruct, variable.aval).shape
 
 
 def _elementwise(eqn: core.JaxprEqn, inputs: list[Value]) -> Value:
@@ -106,20 +109,20 @@ def _elementwise(eqn: core.JaxprEqn, inputs: list[Value]) -> Value:
     leaves = {each.leaf for each in inputs if each.leaf is not None and _shape_of(each.value) == shape}
     leaf = leaves.pop() if len(leaves) == 1 else None
     if not differing:
-        return Value(_bind(eqn, [each.value for each in inputs]), leaf)
+        return Value(_bind(eqn, [each.value for each in inputs])[0], leaf)
     if leaf is not None:
-        return Value(_bind(eqn, [jnp.broadcast_to(at_leaf(each.value, leaf), shape) for each in inputs]), leaf)
-    shared = _bind(eqn, [each.value.shared if isinstance(each.value, PerWeight) else each.value for each in inputs])
+        return Value(_bind(eqn, [jnp.broadcast_to(at_leaf(each.value, leaf), shape) for each in inputs])[0], leaf)
+    shared = _bind(eqn, [each.value.shared if isinstance(each.value, PerWeight) else each.value for each in inputs])[0]
     own: dict[str, Array] = {}
     for path in sorted({path for value in differing for path in value.own}):
         size = next(value.own[path].shape for value in differing if path in value.own)
         if shape in ((), size):
             here = [jnp.broadcast_to(at_leaf(each.value, path), size) for each in inputs]
-            own[path] = _power(here, inputs, shared) if _decays(eqn, inputs) else _bind(eqn, here)
+            own[path] = _power(here, inputs, shared) if _decays(eqn, inputs) else _bind(eqn, here)[0]
     return Value(PerWeight(shared, own))
 
 
-def _shape_of(value: Array | PerWeight) -> tuple[int, ...]:
+def _shape_of(value: ArrayLike | PerWeight) -> tuple[int, ...]:
     return jnp.shape(value.shared if isinstance(value, PerWeight) else value)
 
 
@@ -128,7 +131,7 @@ def _decays(eqn: core.JaxprEqn, inputs: list[Value]) -> bool:
     base = inputs[0].value
     if eqn.primitive.name != "pow" or isinstance(base, PerWeight | Tracer) or jnp.ndim(base) != 0:
         return False
-    return bool(base > 0)
+    return float(np.real(base)) > 0
 
 
 def _power(here: list[Array], inputs: list[Value], shared: Array) -> Array:
@@ -142,7 +145,7 @@ def _power(here: list[Array], inputs: list[Value], shared: Array) -> Array:
     return jnp.where(here[1] == general, shared, power)
 
 
-def _broadcast(value: Array | PerWeight, shape: tuple[int, ...]) -> PerWeight:
+def _broadcast(value: ArrayLike | PerWeight, shape: tuple[int, ...]) -> PerWeight:
     assert isinstance(value, PerWeight)  # or this would be an ordinary operation
     own = {leaf: each for leaf, each in value.own.items() if each.shape == shape}
     return PerWeight(jnp.broadcast_to(value.shared, shape), own)
@@ -158,12 +161,12 @@ def _branch(eqn: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
         )
     values = [each.value for each in operands]
 
-    def outputs(closed: core.ClosedJaxpr, values: list[Array | PerWeight]) -> list[Value]:
+    def outputs(closed: core.ClosedJaxpr, values: list[ArrayLike | PerWeight]) -> list[Value]:
         return evaluate(closed.jaxpr, closed.consts, [each._replace(value=v) for each, v in zip(operands, values)])
 
     leaves: list[list[str | None]] = []
 
-    def shapes(closed: core.ClosedJaxpr, values: list[Array | PerWeight]) -> list[Array | PerWeight]:
+    def shapes(closed: core.ClosedJaxpr, values: list[ArrayLike | PerWeight]) -> list[ArrayLike | PerWeight]:
         out = outputs(closed, values)
         leaves.append([each.leaf for each in out])
         return [each.value for each in out]
@@ -171,18 +174,19 @@ def _branch(eqn: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     found = [jax.eval_shape(partial(shapes, closed), values) for closed in eqn.params["branches"]]
     wanted = [next((each for each in alike if isinstance(each, PerWeight)), None) for alike in zip(*found)]
 
-    def run(closed: core.ClosedJaxpr, values: list[Array | PerWeight]) -> list[Array | PerWeight]:
+    def run(closed: core.ClosedJaxpr, values: list[ArrayLike | PerWeight]) -> list[ArrayLike | PerWeight]:
         return [_lifted(each.value, shape) for each, shape in zip(outputs(closed, values), wanted, strict=True)]
 
-    branches: list[Callable[..., Any]] = [partial(run, closed) for closed in eqn.params["branches"]]
-    out = jax.lax.switch(index, branches, values)
+    out = jax.lax.switch(index, [partial(run, closed) for closed in eqn.params["branches"]], values)
     return [
         Value(value, alike[0] if len(set(alike)) == 1 else None) for value, alike in zip(out, zip(*leaves), strict=True)
     ]
 
 
-def _lifted(value: Array | PerWeight, wanted: PerWeight | None) -> Array | PerWeight:
+def _lifted(value: ArrayLike | PerWeight, wanted: PerWeight | None) -> ArrayLike | PerWeight:
     """A value in the form that another branch has given it."""
     if wanted is None or isinstance(value, PerWeight):
         return value
-    return PerWeight(value, {leaf: jnp.broadcast_to(value, shape.shape) for leaf, shape in wanted.own.items()})
+    return PerWeight(
+        jnp.asarray(value), {leaf: jnp.broadcast_to(value, shape.shape) for leaf, shape in wanted.own.items()}
+    )

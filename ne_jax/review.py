@@ -8,32 +8,30 @@ so that seeds under `vmap` decide each for themselves without a branch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 HALF_BELOW = 0.9
 """Share of `awaken` below which `auto_batch` halves the batch; the released code's."""
 
 
-@struct.dataclass
-class ReviewState:
+class ReviewState(NamedTuple):
     """What one seed remembers of the share of active units."""
 
-    samples: Float[Array, " window"]
+    samples: Float[Array, "*lanes window"]
     """The last FAU samples, newest last; zeros before the first."""
-    count: Int[Array, ""]
+    count: Int[Array, "*lanes"]  # pyright: ignore[reportIncompatibleMethodOverride]
     """Samples so far."""
-    steepest: Float[Array, ""]
+    steepest: Float[Array, "*lanes"]
     """Largest |slope| of a full window so far."""
-    probability: Float[Array, ""]
+    probability: Float[Array, "*lanes"]
     """Of reviewing, until the next sample."""
 
     @property
-    def fau(self) -> Float[Array, ""]:
+    def fau(self) -> Float[Array, "*lanes"]:
         """The newest sample."""
         return self.samples[..., -1]
 
@@ -167,7 +165,7 @@ def _validate(mode: str, every: int, fraction: float, awaken: float, gain: float
         raise ValueError(f"review.mode must be none, slope or gate, got {mode!r}")
     if every < 1:
         raise ValueError(f"review.every must be a positive number of updates, got {every}")
-    shares: dict[str, Any] = {"fraction": fraction, "most": most}
+    shares = {"fraction": fraction, "most": most}
     for key, value in shares.items():
         if not 0 < value <= 1:
             raise ValueError(f"review.{key} must lie in (0, 1], got {value}")

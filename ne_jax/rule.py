@@ -220,11 +220,11 @@ def evolve_if(
     due: Bool[Array, ""], evolve: Evolve, state: RuleState, key: Key[Array, ""], step: Step, network: Network
 ) -> tuple[RuleState, Evolved]:
     """`evolve` where it is due, else the network as it is; a branch also under `vmap`, see `cond_any`."""
-    _, shapes = jax.eval_shape(evolve, state, key, step, network)
+    shapes: PyTree = jax.eval_shape(evolve, state, key, step, network)[1]
 
     def rest(state: RuleState, key: Key[Array, ""], step: Step, network: Network) -> tuple[RuleState, Evolved]:
-        def no(flags: Masks | None) -> Masks | None:
-            return flags and {path: jnp.zeros(each.shape, bool) for path, each in flags.items()}
+        def no(flags: dict[str, jax.ShapeDtypeStruct] | None) -> Masks | None:
+            return None if flags is None else {path: jnp.zeros(each.shape, bool) for path, each in flags.items()}
 
         params = {path: network.params[path] for path in shapes.params}
         masks = {path: network.masks[path] for path in shapes.masks}

@@ -12,22 +12,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.tree_util import KeyPath
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Leaves = dict[str, Array]
 Masks = dict[str, Bool[Array, "..."]]
-Where = Callable[[str, Any], bool]
+Where = Callable[[str, Array], bool]
 Shapes = Mapping[str, tuple[int, ...]]
 Densities = Callable[[Shapes], dict[str, float]]
 
 
-def leaves_by_path(tree: PyTree) -> Leaves:
-    """Flatten `tree` into {path: leaf}, the keys of each path joined by slashes. Flax's boxes add nothing to a path."""
+def leaves_by_path(tree: PyTree) -> dict[str, Any]:
+    """Flatten `tree` into {path: leaf}, the keys of each path joined by slashes. Flax's boxes add nothing to a path.
+
+    A leaf is whatever the tree holds: an array, a shape, a flag.
+    """
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {joined(path): leaf for path, leaf in flat}
 
 
-def replace_leaves(tree: PyTree, new: Mapping[str, Any]) -> PyTree:
+def replace_leaves(tree: PyTree, new: Mapping[str, PyTree]) -> PyTree:
     """`tree` with the leaves at the paths in `new` replaced. KeyError names a path that `tree` does not have."""
     missing = set(new) - set(leaves_by_path(tree))
     if missing:
@@ -35,7 +39,7 @@ def replace_leaves(tree: PyTree, new: Mapping[str, Any]) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: new.get(joined(path), leaf), tree)
 
 
-def joined(path: tuple[Any, ...]) -> str:
+def joined(path: KeyPath) -> str:
     """The keys of a path into a tree, joined by slashes."""
     # Flax boxes arrays as `.value` (nnx.Variable, linen.Partitioned); nnx.Optimizer boxes them for `init` alone.
     boxed = path and path[-1] == jax.tree_util.GetAttrKey("value")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -156,7 +156,7 @@ def _update(
     step: Int[Array, ""] | int | None = None,
     batch: PyTree = None,
     key: Key[Array, ""] | None = None,
-    **extra: Any,
+    **extra: PyTree,
 ) -> tuple[PyTree, PlasticState]:
     rule = setup.rule
     if params is None:

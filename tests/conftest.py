@@ -5,6 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Annotated shapes and types are checked in every call, before anything imports the packages.
+install_import_hook(["ne_jax", "agents"], "beartype.beartype")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: with optimisation, compiling takes four times as long. The fusion emitters stay

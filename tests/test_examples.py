@@ -3,11 +3,14 @@
 import math
 
 import jax
+import mediapy
 import numpy as np
+import pytest
 from flax import nnx
 
 import ne_jax
-from examples import flax_regression, nnx_classification, vmapped_make_train
+from examples import flax_regression, nnx_classification, own_environment, vmapped_make_train
+from experiments.record.metrics import read_metrics
 
 
 def check_growth(updates, densities, masks, first, last, until):
@@ -86,3 +89,20 @@ def test_rounds_stay_behind_a_branch():
     # Going on, the counters are batched: here a plain cond would be no branch any more.
     state, _ = jax.eval_shape(train, keys)
     assert set(selections(jax.make_jaxpr(train)(keys, state).jaxpr)) == {(True, True)}
+
+
+def test_own_environment(tmp_path):
+    own_environment.main(str(tmp_path), ("td3",), 2_500)
+    rows = read_metrics(tmp_path / "td3_ne_reach" / "0" / "metrics.jsonl")
+    returns = [row["eval/return"] for row in rows if "eval/return" in row]
+    assert returns[0] < -8 and returns[-1] > -5, returns  # at most 25 steps of a distance of about 1; 3 when it learned
+
+
+@pytest.mark.slow
+def test_own_environment_from_pixels(tmp_path):
+    own_environment.main(str(tmp_path), ("drq",), 1_500)
+    folder = tmp_path / "drq_ne_quick_reach" / "0"
+    rows = read_metrics(folder / "metrics.jsonl")
+    assert np.isfinite(rows[-1]["train/critic_loss"]) and "eval/return" in rows[-1]
+    video = np.asarray(mediapy.read_video(folder / "videos" / "eval_1500.mp4"))
+    assert len(video) == own_environment.STEPS and video[0, ..., 0].max() > 200  # the disc

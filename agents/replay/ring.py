@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ class ReplaySettings(NamedTuple):
     """Slots of each environment."""
 
 
+@no_type_check  # see agents/types.py
 @struct.dataclass
 class ReplayState:
     """The replay of one seed. Slots and transitions are counted from the start of the run, modulo `size`."""

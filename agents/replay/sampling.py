@@ -9,13 +9,16 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from agents.replay.ring import ReplaySettings, ReplayState, first, ready_each
 from agents.types import Obs, Transition
 
+Share = Float[Array, ""] | Int[Array, ""] | float | int
+"""A number from 0 to 1."""
+
 
 def sample(
     settings: ReplaySettings,
     state: ReplayState,
     key: Key[Array, ""],
     batch: int,
-    span: tuple[float, float] | Float[Array, "2"] = (0.0, 1.0),
+    span: tuple[Share, Share] | Float[Array, "2"] = (0.0, 1.0),
     horizon: Int[Array, ""] | int | None = None,
 ) -> Transition:
     """`batch` transitions, uniform over the share `span` of each environment's, ordered from old to new.

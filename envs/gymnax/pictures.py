@@ -1,7 +1,7 @@
 """Pictures of gymnax's tasks with continuous actions: what to keep of a state, and how to draw it.
 
-Each task has a `picture(state, params)`, the few floats that its picture needs, and a `draw(picture, size)`, a frame
-uint8 [size, size, 3]. They show all that a task needs but its velocities, which take two frames to see, and are made
+Each task has a `picture(state, params)`, the few floats that its picture needs, and a `draw(picture, size)`, an image
+uint8 [size, size, 3]. They show all that a task needs but its velocities, which take two images to see, and are made
 for 84 by 84 pixels and still readable at 32 by 32. What params can change, but gymnax's tasks do not change, is drawn
 as it is by default.
 """
@@ -76,7 +76,7 @@ def _torque_arrow(canvas: Canvas, torque: Scalar) -> Distance:
 def car_picture(state: Any, params: Any) -> Float32[Array, " 4"]:
     """The position along the valley, in -1.2..0.6, the height there, and cosine and sine of the slope's angle.
 
-    The last three follow from the first, but only the same floats give the same frame to the last bit.
+    The last three follow from the first, but only the same floats give the same image to the last bit.
     """
     slope = 1.35 * jnp.cos(3 * state.position)
     cos = 1 / jnp.sqrt(1 + slope * slope)
@@ -85,7 +85,7 @@ def car_picture(state: Any, params: Any) -> Float32[Array, " 4"]:
 
 def draw_car(picture: Float32[Array, " 4"], size: int) -> UInt8[Array, "size size 3"]:
     """A car on the curve sin(3x) * 0.45 + 0.55, tilted by its slope, and a flag at 0.45. The car is twice as big as
-    in gymnasium, so that little frames show it too."""
+    in gymnasium, so that little images show it too."""
     canvas = _valley_canvas(size)
     x, y, cos, sin = picture
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,13 @@ from envs.mjx.tasks import TASKS, load_task
 from envs.mujoco import gl
 from envs.mujoco.base import MujocoSettings, RendererName
 from envs.render.drawing import Drawing
-from envs.render.mujoco_scene import poses
+from envs.render.mujoco_scene import RenderQuality, poses
 from envs.render.scenery import make_scenery
 from envs.types import ArraySpec, DeviceEnv, DeviceKind, EnvSpec, Scene, TimeStep, observe
 from settings import setting
+
+if TYPE_CHECKING:
+    from mujoco import mjx
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def make(name: str, settings: MjxSettings) -> DeviceEnv:
 
     drawing = _drawing(name, camera, settings.render_quality)
 
-    def view(data: Any) -> Float32[Array, " floats"]:
+    def view(data: mjx.Data) -> Float32[Array, " floats"]:
         return jnp.asarray(poses(drawing.scenery, data)) if pixels else task.observe(data)
 
     def picture(state: State) -> Float32[Array, " floats"]:
@@ -121,7 +124,7 @@ def _has_mjx() -> bool:
     return places is not None and PathFinder.find_spec("mujoco.mjx", list(places)) is not None
 
 
-View = Callable[[Any], Float32[Array, " floats"]]
+View: TypeAlias = "Callable[[mjx.Data], Float32[Array, ' floats']]"
 Step = Callable[[State, Float[Array, " actions"], Key[Array, ""]], tuple[State, TimeStep]]
 
 
@@ -151,7 +154,7 @@ def _agent_step(physics: Physics, task: Task, view: View, repeat: int, scene: ja
 
 
 @functools.cache
-def _drawing(name: str, camera: int, quality: gl.RenderQuality) -> Drawing:
+def _drawing(name: str, camera: int, quality: RenderQuality) -> Drawing:
     return Drawing(make_scenery(load_task(name)[0].host, camera, name), quality)
 
 

@@ -13,7 +13,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,12 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 
 from envs.mujoco import gl
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import mujoco
+    from mujoco import mjx
 
 # Evaluations of a line search. The suite's models allow 50, which MuJoCo leaves as soon as one is good enough, but
 # under vmap every lane pays for all that are allowed. With 6, 8 or 10 next states were those of 50.
@@ -55,9 +61,9 @@ class Physics(NamedTuple):
     felt: the places in `sensordata` of the sensors that need forces.
     """
 
-    host: Any
-    model: Any
-    blank: Any
+    host: mujoco.MjModel
+    model: mjx.Model
+    blank: mjx.Data
     substeps: int
     felt: Int[np.ndarray, " felt"]
 
@@ -79,9 +85,9 @@ class Task(NamedTuple):
     """
 
     start: Callable[[Key[Array, ""]], State]
-    observe: Callable[[Any], Float32[Array, " features"]]
-    reward: Callable[[Any], Float32[Array, ""]]
-    place: Callable[[Any, Float32[Array, " target"]], Any] = lambda model, target: model
+    observe: Callable[[mjx.Data], Float32[Array, " features"]]
+    reward: Callable[[mjx.Data], Float32[Array, ""]]
+    place: Callable[[mjx.Model, Float32[Array, " target"]], mjx.Model] = lambda model, target: model
 
 
 class Domain(NamedTuple):
@@ -92,7 +98,7 @@ class Domain(NamedTuple):
     untouched: tuple[str, ...] = ()
 
 
-def import_mjx() -> Any:
+def import_mjx() -> ModuleType:
     """`mujoco.mjx`, without the lines that it prints where the optional Warp is not installed."""
     gl.import_suite(pixels=False)  # decides on OpenGL, which must be before mujoco is imported
     with contextlib.redirect_stdout(io.StringIO()):
@@ -140,7 +146,7 @@ def advance(physics: Physics, state: State, control: Float[Array, " controls"], 
     return substep(0, state) if times == 1 else jax.lax.fori_loop(0, times, substep, state)
 
 
-def kinematics(physics: Physics, task: Task, state: State, control: Float[Array, " controls"]) -> Any:
+def kinematics(physics: Physics, task: Task, state: State, control: Float[Array, " controls"]) -> mjx.Data:
     """The `mjx.Data` of a state with everything that its position and velocity decide about what can be seen.
 
     These are the poses of bodies, geoms, sites, cameras and lights, the tendons' paths, and the sensors. XLA drops what
@@ -206,7 +212,7 @@ def random_joints(physics: Physics, *, unlimited: bool = True) -> Callable[[Key[
     return draw
 
 
-def _data(physics: Physics, state: State, control: Float[Array, " controls"]) -> Any:
+def _data(physics: Physics, state: State, control: Float[Array, " controls"]) -> mjx.Data:
     return physics.blank.replace(
         qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.warmstart, ctrl=jnp.asarray(control, jnp.float32)
     )

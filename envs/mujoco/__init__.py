@@ -1,1 +1,1 @@
-"""What host environments over MuJoCo share: OpenGL, settings, the life of an episode."""
+"""What host environments over MuJoCo share: OpenGL, settings, drawing. May import: envs.render, episodes, types."""

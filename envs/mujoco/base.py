@@ -12,7 +12,7 @@ import numpy as np
 from envs.episodes import EpisodeEnv, Observation
 from envs.mujoco import gl
 from envs.render.drawing import Drawing
-from envs.render.mujoco_scene import poses
+from envs.render.mujoco_scene import RenderQuality, poses
 from envs.types import ArraySpec, Scene, ViewSettings, image_spec, observe
 from settings import setting
 
@@ -32,7 +32,7 @@ class MujocoSettings(ViewSettings):
     camera_id: int | None = setting(
         None, "camera of the model, -1 for the free one; unset: the task's usual camera", least=-1
     )
-    render_quality: gl.RenderQuality = setting(
+    render_quality: RenderQuality = setting(
         "fast", "canonical: with shadows and reflections; smooth: without; fast: without smooth edges too"
     )
 
@@ -48,7 +48,7 @@ class MujocoEnv(EpisodeEnv[Observation], Generic[Observation]):
 
     def _draw_with(self, settings: MujocoSettings, camera: int, drawing: Drawing | None = None) -> None:
         self._size, self._camera, self._drawing = settings.image_size, camera, drawing
-        self._quality: gl.RenderQuality = settings.render_quality
+        self._quality: RenderQuality = settings.render_quality
         self._renderers: dict[int, gl.Renderer] = {}
 
     def _with_pixels(self, spec: EnvSpec) -> EnvSpec:

@@ -13,18 +13,17 @@ import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from envs.render.mujoco_scene import RenderQuality
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     import mujoco
     from jaxtyping import Int32, UInt8
-
-RenderQuality = Literal["fast", "smooth", "canonical"]
-"""Plain; with several rays a pixel; with shadows and reflections too. Of both renderers."""
 
 
 class GLContext(Protocol):

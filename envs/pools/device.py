@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
@@ -31,10 +29,10 @@ def auto_reset_step(
     over = jnp.logical_or(jnp.asarray(step.terminated), jnp.asarray(step.truncated))
 
     # Neither branch may close over a traced frame.
-    def start(key: Key[Array, ""], frame: Any, *ended: Any) -> tuple[EnvState, Scene]:
+    def start(key: Key[Array, ""], frame: Int[Array, ""], *ended: EnvState | Scene) -> tuple[EnvState, Scene]:
         return env.after(frame).reset(key)
 
-    def go_on(key: Key[Array, ""], frame: Any, state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
+    def go_on(key: Key[Array, ""], frame: Int[Array, ""], state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
         return state, scene
 
     state, first = cond_any(over, start, go_on, reset_key, jnp.asarray(frame), after, step.scene)

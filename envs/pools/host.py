@@ -44,7 +44,7 @@ class HostPool:
 
     def __init__(self, make: MakeHostEnv, streams: Sequence[tuple[int, ...]], backend: Backend = "process") -> None:
         if backend not in get_args(Backend):
-            raise ValueError(f"env.workers must be 'process', 'thread' or 'serial', not {backend!r}.")
+            raise ValueError(f"env.workers must be one of process, thread, serial, got {backend!r}")
         if not streams:
             raise ValueError("A pool needs at least one lane: give one stream per lane.")
         self._workers: list[Worker] = []
@@ -75,7 +75,7 @@ class HostPool:
         """Starts these episodes, one number per lane (default 0), and returns their first scenes, stacked."""
         numbers = np.zeros(self.lanes, np.int32) if episodes is None else np.asarray(episodes, np.int32)
         if numbers.shape != (self.lanes,) or (numbers < 0).any():
-            raise ValueError(f"episodes must be {self.lanes} non-negative numbers, one per lane, not {episodes!r}.")
+            raise ValueError(f"episodes must be {self.lanes} non-negative numbers, one per lane, got {episodes!r}")
         scenes = self._all("start", [(int(number),) for number in numbers])
         self._episode, self._steps = numbers.copy(), np.zeros(self.lanes, np.int32)
         self._actions = np.zeros_like(self._actions)
@@ -93,7 +93,7 @@ class HostPool:
         actions = np.asarray(actions, np.float32)
         expected = (self.lanes, self.spec.action_dim)
         if actions.shape != expected:
-            raise ValueError(f"The pool of {self.spec.name} takes actions of shape {expected}, not {actions.shape}.")
+            raise ValueError(f"The pool of {self.spec.name} takes actions of shape {expected}, got {actions.shape}")
         answers = self._all("step", [(action,) for action in actions])
         steps = [step for step, _ in answers]
         firsts = [step.scene if first is None else first for step, first in answers]

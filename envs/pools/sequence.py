@@ -1,7 +1,7 @@
 """Tasks that take turns behind one contract: `env.sequence`.
 
 States are padded with zeros at the end to the widest task's, and actions are the widest task's, of which each task
-takes the first ones. From pixels a scene is the frame itself, for every task draws its scenes in its own way.
+takes the first ones. From pixels a scene is the image itself, for every task draws its scenes in its own way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def alike(specs: Sequence[EnvSpec]) -> list[EnvSpec]:
     """The specs of tasks of one family, each as that of the task in shapes that all of them have.
 
     Raises:
-        ValueError: frames of different sizes, or states with other than one axis.
+        ValueError: images of different sizes, or states with other than one axis.
     """
     pixels = specs[0].pixels
     shapes = [jax.eval_shape(spec.observe, spec.scene).shape if pixels else spec.scene.shape for spec in specs]
@@ -57,7 +57,7 @@ class FittedPool:
     def __init__(self, pool: HostPool, spec: EnvSpec) -> None:
         self.pool, self.spec, self.lanes = pool, spec, pool.lanes
         own = pool.spec.observe
-        self._look = None if own is observe else jax.jit(lambda scenes: jax.lax.map(own, scenes))
+        self._see = None if own is observe else jax.jit(lambda scenes: jax.lax.map(own, scenes))
 
     def reset(self, episodes: Sequence[int] | np.ndarray | None = None) -> Scene:
         """As `HostPool.reset`."""
@@ -75,7 +75,7 @@ class FittedPool:
 
     def _fit(self, scenes: Scene) -> Any:
         if self.spec.pixels:
-            return scenes if self._look is None else self._look(scenes)
+            return scenes if self._see is None else self._see(scenes)
         return np.pad(scenes, ((0, 0), (0, self.spec.scene.shape[0] - scenes.shape[1])))
 
     def close(self) -> None:

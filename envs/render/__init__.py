@@ -1,0 +1,1 @@
+"""Pictures in JAX: a 2-D rasteriser, and a ray caster for MuJoCo models. May import: envs.types."""

@@ -1,11 +1,11 @@
 """How close the ray caster comes to OpenGL: `python -m envs.render.fidelity`. Needs headless OpenGL.
 
-For each task it takes poses from random play and compares both renderers' frames: the silhouettes of all geoms that can
+For each task it takes poses from random play and compares both renderers' images: the silhouettes of all geoms that can
 move (intersection over union, of all poses together and of the worst one) and the mean absolute difference of the
-colours, in 255ths, as `fast` and as `canonical`. It prints a table in Markdown and writes a sheet of frames: per task
+colours, in 255ths, as `fast` and as `canonical`. It prints a table in Markdown and writes a sheet of images: per task
 OpenGL's, ours, and four times the difference, first fast, then canonical.
 
-`--poses=3 --reference=tests/envs/render/reference/mujoco` writes the frames that the tests compare with instead.
+`--poses=3 --reference=tests/envs/render/reference/mujoco` writes the images that the tests compare with instead.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from envs.mujoco import gl
-from envs.render.mujoco_scene import Scenery, poses
+from envs.render.mujoco_scene import RenderQuality, Scenery, poses
 from envs.render.raycast import make_draw, make_segment
 from envs.render.scenery import make_scenery
 
 SIZE, CAMERA, GEOM = 84, 0, 5
-LOOKS: tuple[gl.RenderQuality, ...] = ("fast", "canonical")
+LOOKS: tuple[RenderQuality, ...] = ("fast", "canonical")
 
 
 class Views(NamedTuple):
@@ -35,7 +35,7 @@ class Views(NamedTuple):
 
     scenery: Scenery
     scenes: Float32[np.ndarray, "poses floats"]
-    frames: dict[str, UInt8[np.ndarray, "poses size size 3"]]
+    images: dict[str, UInt8[np.ndarray, "poses size size 3"]]
     silhouettes: Bool[np.ndarray, "poses size size"]
 
 
@@ -55,7 +55,7 @@ def gather_views(name: str, count: int, seed: int = 0) -> Views:
     scenery = make_scenery(physics.model.ptr, CAMERA, name)
     renderers = {quality: gl.Renderer(physics.model.ptr, SIZE, CAMERA, quality) for quality in LOOKS}
     moving = [each.row for each in scenery.primitives if each.source == "geom" and each.moves]
-    scenes, frames, silhouettes = [], {quality: [] for quality in LOOKS}, []
+    scenes, images, silhouettes = [], {quality: [] for quality in LOOKS}, []
     for _ in range(count):
         env.reset()
         for _ in range(int(random.integers(60))):
@@ -64,16 +64,16 @@ def gather_views(name: str, count: int, seed: int = 0) -> Views:
                 env.step(action)
         scenes.append(poses(scenery, physics.data.ptr))
         for quality, renderer in renderers.items():
-            frames[quality].append(renderer.render(physics.data.ptr))
+            images[quality].append(renderer.render(physics.data.ptr))
         kind, row = np.moveaxis(renderers["fast"].segment(physics.data.ptr), -1, 0)
         silhouettes.append((kind == GEOM) & np.isin(row, moving))
     for renderer in renderers.values():
         renderer.close()
-    return Views(scenery, np.stack(scenes), {q: np.stack(f) for q, f in frames.items()}, np.stack(silhouettes))
+    return Views(scenery, np.stack(scenes), {q: np.stack(f) for q, f in images.items()}, np.stack(silhouettes))
 
 
-def draw(views: Views, quality: gl.RenderQuality) -> UInt8[np.ndarray, "poses size size 3"]:
-    """Our frames of the same poses."""
+def draw(views: Views, quality: RenderQuality) -> UInt8[np.ndarray, "poses size size 3"]:
+    """Our images of the same poses."""
     return np.asarray(jax.jit(make_draw(views.scenery, quality), static_argnums=1)(views.scenes, SIZE))
 
 
@@ -102,7 +102,7 @@ def compare(name: str, count: int) -> tuple[str, UInt8[np.ndarray, "height width
     each = [overlap(a, b) for a, b in zip(ours, views.silhouettes)]
     row, cells = [name, f"{overlap(ours, views.silhouettes):.3f}", f"{min(each):.3f}"], []
     for quality in LOOKS:
-        theirs, mine = views.frames[quality], draw(views, quality)
+        theirs, mine = views.images[quality], draw(views, quality)
         row.append(f"{difference(mine, theirs):.2f}")
         apart = np.clip(4 * np.abs(mine[-1].astype(int) - theirs[-1]), 0, 255).astype(np.uint8)
         cells += [theirs[-1], mine[-1], apart]
@@ -110,13 +110,13 @@ def compare(name: str, count: int) -> tuple[str, UInt8[np.ndarray, "height width
 
 
 def reference(names: list[str], count: int, folder: Path) -> Iterator[str]:
-    """Writes poses.npz, and a PNG per task, a row per pose: OpenGL's fast and canonical frame, and the silhouette."""
+    """Writes poses.npz, and a PNG per task, a row per pose: OpenGL's fast and canonical image, and the silhouette."""
     folder.mkdir(parents=True, exist_ok=True)
     scenes: dict[str, Any] = {}
     for name in names:
         views = gather_views(name, count)
         masks = np.repeat(views.silhouettes[..., None].astype(np.uint8) * 255, 3, axis=-1)
-        picture = np.concatenate([np.concatenate([*views.frames.values(), masks], axis=2)[i] for i in range(count)])
+        picture = np.concatenate([np.concatenate([*views.images.values(), masks], axis=2)[i] for i in range(count)])
         scenes[name] = views.scenes
         path = folder / f"{name}.png"
         cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
@@ -127,12 +127,12 @@ def reference(names: list[str], count: int, folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Prints the table and writes the sheet, or writes the reference frames."""
+    """Prints the table and writes the sheet, or writes the reference images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=None, help="default: the suite's benchmarking set")
     parser.add_argument("--poses", type=int, default=20, help="of each task")
     parser.add_argument("--out", type=Path, default=Path("docs/renderers.png"), help="the sheet to write")
-    parser.add_argument("--reference", type=Path, default=None, help="a folder for reference frames")
+    parser.add_argument("--reference", type=Path, default=None, help="a folder for reference images")
     args = parser.parse_args()
     if args.out.suffix != ".png":
         sys.exit(f"--out={args.out} cannot be written; give a file name that ends in .png.")

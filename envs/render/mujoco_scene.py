@@ -18,6 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32
 
+RenderQuality = Literal["fast", "smooth", "canonical"]
+"""Plain; with several rays a pixel; with shadows and reflections too. Of OpenGL and of the ray caster."""
 Kind = Literal["plane", "sphere", "capsule", "ellipsoid", "cylinder", "box"]
 Source = Literal["geom", "site", "tendon"]
 

@@ -8,41 +8,45 @@ component that is the Python number 0 costs nothing. To keep float32 exact, star
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
 
 FAR = 1e9
 TINY = 1e-12
-V3 = tuple[Any, Any, Any]
+Number: TypeAlias = "Array | np.ndarray | np.floating | float"
+"""One number, or one for each pixel."""
+V3: TypeAlias = "tuple[Number, Number, Number]"
 
 
 class Hit(NamedTuple):
     """The first point of a primitive on each ray, [pixels] each. `normal` has any positive length."""
 
-    t: Any
+    t: Number
     normal: V3
 
 
-def dot(a: V3, b: V3) -> Any:
+def dot(a: V3, b: V3) -> Number:
     """Scalar product."""
     terms = [p * q for p, q in zip(a, b) if not (is_zero(p) or is_zero(q))]
     return sum(terms[1:], terms[0]) if terms else 0.0
 
 
-def from_to(a: V3, t: Any, d: V3) -> V3:
+def from_to(a: V3, t: Number, d: V3) -> V3:
     """t * d - a: from `a` to a point on a ray."""
     x, y, z = (t * q if is_zero(p) else t * q - p for p, q in zip(a, d))
     return x, y, z
 
 
-def less(a: V3, scale: Any, b: V3) -> V3:
+def less(a: V3, scale: Number, b: V3) -> V3:
     """a - scale * b."""
     return a[0] - scale * b[0], a[1] - scale * b[1], a[2] - scale * b[2]
 
 
-def is_zero(value: Any) -> bool:
+def is_zero(value: Number) -> bool:
     """A component that is known to be nothing."""
     return isinstance(value, float) and value == 0
 
@@ -52,7 +56,7 @@ def cross(a: V3, b: V3) -> V3:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-def clamp(value: Any, low: Any, high: Any) -> Any:
+def clamp(value: Number, low: Number, high: Number) -> Number:
     """`value` within limits; unlike `jnp.clip` it does not look out for NaN."""
     value = jnp.where(value < low, low, value)
     return jnp.where(value > high, high, value)
@@ -63,7 +67,7 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def inverse_root(value: Any) -> Any:
+def inverse_root(value: Number) -> Number:
     """1 / sqrt(value) for positive values; finite at zero.
 
     On a CPU by Newton's method from a first guess in the float's bits. XLA holds square roots and divisions to be so
@@ -79,7 +83,7 @@ def inverse_root(value: Any) -> Any:
     return guess
 
 
-def inverse(value: Any) -> Any:
+def inverse(value: Number) -> Number:
     """1 / value, of either sign."""
     if not on_cpu():
         return 1 / value
@@ -87,13 +91,13 @@ def inverse(value: Any) -> Any:
     return value * guess * guess
 
 
-def root(value: Any) -> Any:
+def root(value: Number) -> Number:
     """Square root, zero below zero."""
     value = jnp.where(value > 0, value, 0.0)
     return value * inverse_root(value)
 
 
-def plane(c: V3, d: V3, x: V3, z: V3, size: Any, near: Any) -> Hit:
+def plane(c: V3, d: V3, x: V3, z: V3, size: V3, near: Number) -> Hit:
     """The front side of a rectangle of half sides size[0] and size[1], without end where one is zero."""
     t = dot(c, z) * inverse(_nonzero(dot(d, z)))
     p, y = from_to(c, t, d), cross(z, x)
@@ -103,7 +107,7 @@ def plane(c: V3, d: V3, x: V3, z: V3, size: Any, near: Any) -> Hit:
     return Hit(jnp.where(hit, t, FAR), z)
 
 
-def sphere(c: V3, d: V3, dd: Any, size: Any, near: Any) -> Hit:
+def sphere(c: V3, d: V3, dd: Number, size: V3, near: Number) -> Hit:
     """A sphere of radius size[0]; `dd` is d*d."""
     dc = dot(d, c)
     inside = dc * dc - dd * (dot(c, c) - size[0] * size[0])
@@ -112,7 +116,7 @@ def sphere(c: V3, d: V3, dd: Any, size: Any, near: Any) -> Hit:
     return Hit(jnp.where(hit, t, FAR), from_to(c, t, d))
 
 
-def capsule(c: V3, d: V3, dd: Any, z: V3, size: Any, near: Any) -> Hit:
+def capsule(c: V3, d: V3, dd: Number, z: V3, size: V3, near: Number) -> Hit:
     """All points within size[0] of a segment, size[1] to either side of the centre."""
     radius, half = size[0], size[1]
     cz, cc = dot(c, z), dot(c, c)
@@ -130,7 +134,7 @@ def capsule(c: V3, d: V3, dd: Any, z: V3, size: Any, near: Any) -> Hit:
     return Hit(jnp.where(hit, t, FAR), less(from_to(c, t, d), e, z))
 
 
-def cylinder(c: V3, d: V3, dd: Any, z: V3, size: Any, near: Any) -> Hit:
+def cylinder(c: V3, d: V3, dd: Number, z: V3, size: V3, near: Number) -> Hit:
     """A closed cylinder of radius size[0] and half length size[1]."""
     radius, half = size[0], size[1]
     cz, cc = dot(c, z), dot(c, c)
@@ -150,7 +154,7 @@ def cylinder(c: V3, d: V3, dd: Any, z: V3, size: Any, near: Any) -> Hit:
     return Hit(jnp.where(hit, t, FAR), (normal[0], normal[1], normal[2]))
 
 
-def ellipsoid(c: V3, d: V3, x: V3, z: V3, size: Any, near: Any) -> Hit:
+def ellipsoid(c: V3, d: V3, x: V3, z: V3, size: V3, near: Number) -> Hit:
     """An ellipsoid of half axes `size`: a unit sphere in coordinates scaled by them."""
     axes = (x, cross(z, x), z)
     ds = [dot(d, axis) * (1 / half) for axis, half in zip(axes, size)]
@@ -165,7 +169,7 @@ def ellipsoid(c: V3, d: V3, x: V3, z: V3, size: Any, near: Any) -> Hit:
     return Hit(jnp.where(hit, t, FAR), (n[0], n[1], n[2]))
 
 
-def box(c: V3, d: V3, x: V3, z: V3, size: Any, near: Any) -> Hit:
+def box(c: V3, d: V3, x: V3, z: V3, size: V3, near: Number) -> Hit:
     """A box of half sides `size`."""
     axes = (x, cross(z, x), z)
     first, last, signs = [], [], []
@@ -189,10 +193,10 @@ def box(c: V3, d: V3, x: V3, z: V3, size: Any, near: Any) -> Hit:
     return Hit(jnp.where(hit, t, FAR), (n[0], n[1], n[2]))
 
 
-def _at_least(value: Any, least: Any) -> Any:
+def _at_least(value: Number, least: Number) -> Number:
     """For the square of the sine between ray and axis: float32 may put it below zero where they are parallel."""
     return jnp.where(value < least, least, value)
 
 
-def _nonzero(value: Any) -> Any:
+def _nonzero(value: Number) -> Number:
     return jnp.where(jnp.abs(value) < TINY, TINY, value)

@@ -1,4 +1,4 @@
-"""A small 2-D rasteriser in JAX: anti-aliased shapes, painted in order, to uint8 frames of any size.
+"""A small 2-D rasteriser in JAX: anti-aliased shapes, painted in order, to uint8 images of any size.
 
 A shape is its signed distance to every pixel's centre, in world units: negative inside, positive outside. So the union
 of two shapes is the `minimum` of their distances, and what two shapes share is the `maximum`. `paint` turns distances
@@ -9,7 +9,7 @@ Sizes and colours are static, positions may be traced; all works under jit, vmap
 and minima are `where`s (of a NaN nothing is asked here): both let XLA's CPU backend make vector code of a picture.
 
     canvas = raster.canvas(84, width=4.4)
-    frame = raster.paint(canvas, (255, 255, 255), [(raster.circle(canvas, (x, y), 0.5), (204, 77, 77))])
+    image = raster.paint(canvas, (255, 255, 255), [(raster.circle(canvas, (x, y), 0.5), (204, 77, 77))])
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 Scalar: TypeAlias = "float | Float[Array, '']"
 Point: TypeAlias = "tuple[Scalar, Scalar] | Float[Array, '2']"
-Plane: TypeAlias = "Array | np.ndarray | float"
+Plane: TypeAlias = "Array | np.ndarray | np.floating | float"
 Distance: TypeAlias = "Float[Array | np.ndarray, ' pixels']"
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -39,7 +39,7 @@ class Canvas(NamedTuple):
     pixel: float
 
     def at_least(self, radius: float, pixels: float = 0.5) -> float:
-        """`radius`, or so many pixels where that is more: keeps fine lines visible in small frames."""
+        """`radius`, or so many pixels where that is more: keeps fine lines visible in small images."""
         return max(radius, pixels * self.pixel)
 
 
@@ -113,11 +113,11 @@ def paint(
 
     Args:
       canvas: what the distances were measured on.
-      background: a colour, or a frame of this size (paint what never moves once, outside jit).
+      background: a colour, or an image of this size (paint what never moves once, outside jit).
       layers: signed distances in world units, with a colour in 0..255 each.
 
     Returns:
-      A frame, red, green and blue in the last axis.
+      An image, red, green and blue in the last axis.
     """
     if isinstance(background, np.ndarray):
         planes = [background[..., channel].ravel().astype(np.float32) for channel in range(3)]
@@ -129,7 +129,7 @@ def paint(
     return interleave(planes).reshape(canvas.size, canvas.size, 3)
 
 
-def interleave(planes: Sequence[Array | np.ndarray]) -> UInt8[Array, "*shape 3"]:
+def interleave(planes: Sequence[Plane]) -> UInt8[Array, "*shape 3"]:
     """Rounds three planes in 0..255 and puts them side by side in each pixel.
 
     Stacking them would make XLA's CPU backend work out every picture three times, one number at a time. Instead each
@@ -138,7 +138,7 @@ def interleave(planes: Sequence[Array | np.ndarray]) -> UInt8[Array, "*shape 3"]
     return jax.lax.bitcast_convert_type(pack(planes, 8), jnp.uint8)[..., :3]
 
 
-def pack(planes: Sequence[Array | np.ndarray], bits: int) -> Array:
+def pack(planes: Sequence[Plane], bits: int) -> Array:
     """Three planes, each rounded to an integer of so many bits, side by side in one word per pixel.
 
     Adding 2**23 rounds a float and leaves the integer in its low bits, where a conversion would also look out for NaN

@@ -5,7 +5,7 @@ the fixed pipeline's light (`shading`), but for each pixel where OpenGL lights c
 
     scenery = make_scenery(model, camera=0)  # once
     draw = make_draw(scenery, "fast")
-    frames = jax.jit(draw, static_argnums=1)(poses(scenery, data), 84)
+    images = jax.jit(draw, static_argnums=1)(poses(scenery, data), 84)
 
 All is worked out in camera coordinates (x right, y up, z backward, metres), in which a pixel's ray never changes.
 """
@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32, UInt8
 
-from envs.mujoco.gl import RenderQuality
 from envs.render import primitives, shading
-from envs.render.mujoco_scene import Scenery
-from envs.render.primitives import FAR, dot, on_cpu
+from envs.render.mujoco_scene import RenderQuality, Scenery
+from envs.render.primitives import FAR, Number, dot, on_cpu
 from envs.render.raster import interleave, pack
 from envs.render.trace import Rays, Seen, World, camera_rays, each_of, in_pieces, meet, nearest, unpack
 
@@ -49,12 +48,12 @@ Draw = Callable[[Float32[Array, "*batch floats"], int], UInt8[Array, "*batch siz
 
 @functools.lru_cache(maxsize=64)
 def make_draw(scenery: Scenery, quality: RenderQuality = "fast") -> Draw:
-    """The renderer of a scenery: `draw(scenes, size)` gives one frame, uint8 [size, size, 3], per scene.
+    """The renderer of a scenery: `draw(scenes, size)` gives one image, uint8 [size, size, 3], per scene.
 
-    Batches are drawn one frame after another on a CPU, where a frame then stays in the cache, and all at once on an
+    Batches are drawn one image after another on a CPU, where an image then stays in the cache, and all at once on an
     accelerator. `vmap` of it is the same as a batch. Scenes may come as `make_vary` leaves them.
     """
-    return _batched(functools.partial(_draw_words, scenery, QUALITIES[quality]), _to_frames)
+    return _batched(functools.partial(_draw_words, scenery, QUALITIES[quality]), _to_images)
 
 
 @functools.lru_cache(maxsize=64)
@@ -65,7 +64,7 @@ def make_segment(
     return _batched(functools.partial(_segment_one, scenery), lambda labels: labels)
 
 
-def _batched(one: Callable[[Array, int], Array], finish: Callable[[Any], Array]) -> Callable[[Array, int], Array]:
+def _batched(one: Callable[[Array, int], Array], finish: Callable[[Array], Array]) -> Callable[[Array, int], Array]:
     """`one` of a scene, a number per pixel, for batches. `finish` comes last, where it spoils no vector code."""
 
     @functools.cache
@@ -91,7 +90,7 @@ def _batched(one: Callable[[Array, int], Array], finish: Callable[[Any], Array])
 
 
 def _draw_words(scenery: Scenery, quality: Quality, scene: Float32[Array, " floats"], size: int) -> Array:
-    """One frame, a word per pixel."""
+    """One image, a word per pixel."""
     if quality.samples == 1:
         return _words(scenery, quality, scene, size, 0.0, 0.0)
     offsets = (np.arange(quality.samples, dtype=np.float32) + 0.5) / quality.samples - 0.5
@@ -104,16 +103,16 @@ def _draw_words(scenery: Scenery, quality: Quality, scene: Float32[Array, " floa
     return pack([jnp.mean(plane, axis=0) for plane in _planes(words)], 10)
 
 
-def _to_frames(words: Any) -> Array:
+def _to_images(words: Array) -> Array:
     """Words of ten bits per colour to uint8, red, green and blue in a last axis."""
     return interleave([plane * (255 / 1023) for plane in _planes(words)])
 
 
-def _planes(words: Any) -> list[Any]:
+def _planes(words: Array) -> list[Array]:
     return [(words >> shift & 1023).astype(jnp.float32) for shift in (0, 10, 20)]
 
 
-def _words(scenery: Scenery, quality: Quality, scene: Array, size: int, right: Any, down: Any) -> Array:
+def _words(scenery: Scenery, quality: Quality, scene: Array, size: int, right: Number, down: Number) -> Array:
     """The colours of one ray per pixel, so far off its centre, ten bits each in one word: XLA draws a single array."""
     world, rays = unpack(scenery, scene), camera_rays(scenery, size, right, down)
     seen = nearest(world, world.solid, rays)
@@ -122,7 +121,7 @@ def _words(scenery: Scenery, quality: Quality, scene: Array, size: int, right: A
     if quality.reflections:
         light = _reflect(scenery, world, rays, seen, light)
     sky = shading.sky(scenery, world, rays)
-    colour = [jnp.where(seen.hit, lit, far) for lit, far in zip(light, sky)]
+    colour: list[Number] = [jnp.where(seen.hit, lit, far) for lit, far in zip(light, sky)]
     if world.glass:
         colour = _through(scenery, world, rays, seen, colour)
     return pack([1023 * plane for plane in colour], 10)
@@ -147,7 +146,7 @@ def _shadow(world: World, rays: Rays) -> Array:
     return in_pieces(world, list(range(len(world.solid))), darker, jnp.zeros(np.shape(rays.near), bool))
 
 
-def _reflect(scenery: Scenery, world: World, rays: Rays, seen: Seen, light: list[Array]) -> list[Array]:
+def _reflect(scenery: Scenery, world: World, rays: Rays, seen: Seen, light: list[Number]) -> list[Number]:
     """Adds what the first reflecting plane mirrors: things lit without shadows, their colours dimmed, no sky."""
     mirrors = [
         place for place, thing in enumerate(world.solid) if thing.body.kind == "plane" and thing.surface.reflectance > 0
@@ -167,7 +166,7 @@ def _reflect(scenery: Scenery, world: World, rays: Rays, seen: Seen, light: list
     return [jnp.minimum(lit + jnp.where(there, extra, 0.0), 1.0) for lit, extra in zip(light, added)]
 
 
-def _through(scenery: Scenery, world: World, rays: Rays, behind: Seen, colour: list[Array]) -> list[Array]:
+def _through(scenery: Scenery, world: World, rays: Rays, behind: Seen, colour: list[Number]) -> list[Number]:
     """Blends in the nearest transparent thing, twice, as MuJoCo draws each of them (front to back, and back)."""
     seen = nearest(world, world.glass, rays)
     visible = seen.hit & ~(behind.hit & (behind.t < seen.t))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from envs.render.mujoco_scene import (
     DIRECTIONAL,
@@ -25,11 +26,14 @@ from envs.render.mujoco_scene import (
     Tendon,
 )
 
+if TYPE_CHECKING:
+    import mujoco
+
 SKY_DEGREE = 6
-TRACKS: dict[int, Any] = {0: "", 1: "xpos", 2: "subtree_com"}
+TRACKS: dict[int, Literal["", "xpos", "subtree_com"]] = {0: "", 1: "xpos", 2: "subtree_com"}
 
 
-def make_scenery(model: Any, camera: int, task: str = "this model") -> Scenery:
+def make_scenery(model: mujoco.MjModel, camera: int, task: str = "this model") -> Scenery:
     """What a model looks like through one of its cameras, or -1, the free one. Needs no OpenGL.
 
     Args:
@@ -85,11 +89,14 @@ def _cannot(task: str, what: str) -> ValueError:
     )
 
 
-def _floats(*arrays: Any) -> Any:
+def _floats(*arrays: ArrayLike) -> Any:
+    """All numbers as one tuple; as long as the caller knows it to be, which no type can say."""
     return tuple(float(number) for array in arrays for number in np.ravel(array))
 
 
-def _primitives(model: Any, geoms: list[Any], surfaces: list[Surface], task: str) -> Iterator[Primitive]:
+def _primitives(
+    model: mujoco.MjModel, geoms: list[mujoco.MjvGeom], surfaces: list[Surface], task: str
+) -> Iterator[Primitive]:
     for shown in geoms:
         if int(shown.type) in UNSUPPORTED:
             raise _cannot(task, UNSUPPORTED[int(shown.type)])
@@ -107,7 +114,7 @@ def _primitives(model: Any, geoms: list[Any], surfaces: list[Surface], task: str
         yield Primitive(kind, source, index, _floats(size), surface, moves)
 
 
-def _surface(model: Any, shown: Any, kind: str, surfaces: list[Surface], task: str) -> int:
+def _surface(model: mujoco.MjModel, shown: mujoco.MjvGeom, kind: str, surfaces: list[Surface], task: str) -> int:
     texture = None
     found = int(model.mat_texid[shown.matid, RGB_ROLE]) if shown.matid >= 0 else -1
     if found >= 0:
@@ -131,7 +138,7 @@ def _add(surfaces: list[Surface], surface: Surface) -> int:
     return surfaces.index(surface)
 
 
-def _checker(model: Any, material: int, texture: int, size: Any, task: str) -> Checker:
+def _checker(model: mujoco.MjModel, material: int, texture: int, size: np.ndarray, task: str) -> Checker:
     """Two colours, each the mean of two opposite quarters, which covers marks on the edges and scattered ones too."""
     height, width, channels = (int(of[texture]) for of in (model.tex_height, model.tex_width, model.tex_nchannel))
     start = int(model.tex_adr[texture])
@@ -150,7 +157,9 @@ def _checker(model: Any, material: int, texture: int, size: Any, task: str) -> C
     return Checker((means[0], means[1]), (x * float(size[0]), y * float(size[1])), (x, -y), 1 / width)
 
 
-def _tendons(model: Any, geoms: list[Any], surfaces: list[Surface], task: str) -> Iterator[Tendon]:
+def _tendons(
+    model: mujoco.MjModel, geoms: list[mujoco.MjvGeom], surfaces: list[Surface], task: str
+) -> Iterator[Tendon]:
     import mujoco
 
     seen: set[int] = set()
@@ -176,7 +185,7 @@ def _tendons(model: Any, geoms: list[Any], surfaces: list[Surface], task: str) -
         yield Tendon(index, points, float(model.tendon_width[index]), surface, taut if slack else surface, slack)
 
 
-def _lights(model: Any, shown: Any, task: str) -> Iterator[Light]:
+def _lights(model: mujoco.MjModel, shown: mujoco.MjvScene, task: str) -> Iterator[Light]:
     for light in [shown.lights[i] for i in range(shown.nlight)]:
         index, kind = int(light.id), int(light.type)
         if kind not in (SPOT, DIRECTIONAL):
@@ -201,7 +210,7 @@ def _lights(model: Any, shown: Any, task: str) -> Iterator[Light]:
         )
 
 
-def _sky(model: Any) -> Any:
+def _sky(model: mujoco.MjModel) -> tuple[tuple[float, ...], ...]:
     """Fits the skybox, a gradient from below to above, by polynomials in the sine of the elevation; stars are dropped.
 
     Texels of the six faces are taken along the lines through their middles. The fit is within 2/255 for the suite.

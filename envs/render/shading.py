@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from envs.render.mujoco_scene import Checker, Light, Scenery
-from envs.render.primitives import V3, clamp, cross, dot, from_to, inverse, inverse_root, is_zero
+from envs.render.primitives import V3, Number, clamp, cross, dot, from_to, inverse, inverse_root, is_zero
 from envs.render.trace import Rays, Seen, World, choose
 
 PLAIN = Checker(((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)), (0.0, 0.0), (0.0, 0.0), 1.0)
@@ -18,11 +18,11 @@ PLAIN = Checker(((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)), (0.0, 0.0), (0.0, 0.0), 1.0)
 def light(
     scenery: Scenery,
     world: World,
-    shadow: Callable[[Rays], Any] | None,
+    shadow: Callable[[Rays], Array] | None,
     rays: Rays,
     seen: Seen,
     dim: float = 1.0,
-) -> list[Any]:
+) -> list[Number]:
     """Red, green and blue, 0..1, of what the rays see.
 
     Args:
@@ -57,7 +57,7 @@ def light(
     return [clamp(sum(parts[1:], parts[0]), 0.0, 1.0) for parts in zip(*passes)]
 
 
-def _towards(each: Light, position: V3, direction: V3, p: V3) -> tuple[V3, Any]:
+def _towards(each: Light, position: V3, direction: V3, p: V3) -> tuple[V3, Number]:
     """The unit vector to a light, and how much of it arrives: spot and attenuation."""
     if each.directional:
         return (-direction[0], -direction[1], -direction[2]), 1.0
@@ -65,7 +65,7 @@ def _towards(each: Light, position: V3, direction: V3, p: V3) -> tuple[V3, Any]:
     square = dot(way, way)
     nearness = inverse_root(square + 1e-12)
     to_light = (way[0] * nearness, way[1] * nearness, way[2] * nearness)
-    strength: Any = 1.0
+    strength: Number = 1.0
     if each.cutoff < 180:
         cosine = -dot(to_light, direction)
         inside = cosine >= math.cos(math.radians(each.cutoff))
@@ -76,7 +76,7 @@ def _towards(each: Light, position: V3, direction: V3, p: V3) -> tuple[V3, Any]:
     return to_light, strength
 
 
-def _shadow_rays(each: Light, position: V3, direction: V3, p: V3, n: V3, depth: Any) -> Rays:
+def _shadow_rays(each: Light, position: V3, direction: V3, p: V3, n: V3, depth: Number) -> Rays:
     lift = 2e-3 * depth  # off the surface
     start = (p[0] + lift * n[0], p[1] + lift * n[1], p[2] + lift * n[2])
     if each.directional:
@@ -86,17 +86,17 @@ def _shadow_rays(each: Light, position: V3, direction: V3, p: V3, n: V3, depth: 
     return Rays(start, way, dot(way, way), jnp.zeros_like(depth), 0.0)
 
 
-def _at(rays: Rays, t: Any) -> V3:
+def _at(rays: Rays, t: Number) -> V3:
     x, y, z = (t * d if is_zero(o) else o + t * d for o, d in zip(rays.origin, rays.d))
     return x, y, z
 
 
-def _pattern(rays: Rays, seen: Seen) -> list[Any]:
+def _pattern(rays: Rays, seen: Seen) -> list[Number]:
     """What textures multiply colours by."""
     if seen.plane is None or not any(thing.surface.texture for thing in seen.things):
         return [1.0, 1.0, 1.0]
 
-    def of(get: Callable[[Checker], float]) -> Any:
+    def of(get: Callable[[Checker], float]) -> Number:
         return seen.value(lambda surface: get(surface.texture or PLAIN))
 
     plane, y = seen.plane, cross(seen.plane.z, seen.plane.x)
@@ -117,10 +117,10 @@ def _pattern(rays: Rays, seen: Seen) -> list[Any]:
     return colours
 
 
-def _footprint(x: V3, y: V3, z: V3, rays: Rays, t: Any, scale: list[Any]) -> Any:
+def _footprint(x: V3, y: V3, z: V3, rays: Rays, t: Number, scale: list[Number]) -> Number:
     """How far, in tiles, the texture of a plane moves from one pixel to the next, at its longest."""
     slope = t * inverse(dot(rays.d, z))
-    longest: Any = 0.0
+    longest: Number = 0.0
     for k in range(2):  # along a row, along a column: the camera's ray changes in its component k
         moves = [
             factor * rays.pixel * (t * axis[k] - slope * z[k] * dot(rays.d, axis))
@@ -131,30 +131,30 @@ def _footprint(x: V3, y: V3, z: V3, rays: Rays, t: Any, scale: list[Any]) -> Any
     return longest * inverse_root(longest + 1e-20)
 
 
-def _square_wave(x: Any, width: Any) -> Any:
+def _square_wave(x: Number, width: Number) -> Number:
     """The mean, over `width` around x, of a wave that is +1 in the first half of each unit and -1 in the second."""
 
-    def integral(at: Any) -> Any:
+    def integral(at: Number) -> Number:
         return 0.5 - jnp.abs(at - jnp.floor(at) - 0.5)
 
     return (integral(x + width / 2) - integral(x - width / 2)) * inverse(width)
 
 
-def sky(scenery: Scenery, world: World, rays: Rays) -> list[Any]:
+def sky(scenery: Scenery, world: World, rays: Rays) -> list[Number]:
     """The skybox along each ray."""
     if not scenery.sky:
         return [0.0, 0.0, 0.0]
     sine = dot(rays.d, world.up) * inverse_root(rays.dd)
     colours = []
     for coefficients in scenery.sky:
-        value: Any = coefficients[0]
+        value: Number = coefficients[0]
         for coefficient in coefficients[1:]:
             value = value * sine + coefficient
         colours.append(clamp(world.gain * value, 0.0, 1.0))
     return colours
 
 
-def _power(base: Any, exponent: float) -> Any:
+def _power(base: Number, exponent: float) -> Number:
     return base ** int(exponent) if exponent == int(exponent) else jnp.exp(exponent * jnp.log(base + 1e-12))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32
 from envs.render import primitives
 from envs.render.catenary import hanging
 from envs.render.mujoco_scene import AXES, CATENARY_POINTS, Kind, Scenery, Surface, layout
-from envs.render.primitives import FAR, V3, Hit, dot, on_cpu
+from envs.render.primitives import FAR, V3, Hit, Number, dot, on_cpu
 
 OPAQUE = 0.995
 """Least alpha of what hides all behind it, as in MuJoCo."""
@@ -43,9 +43,9 @@ class Thing(NamedTuple):
     label: int
     surface: Surface
     tint: V3 = (1.0, 1.0, 1.0)
-    taut: tuple[Any, Surface] | None = None
+    taut: tuple[Array, Surface] | None = None
 
-    def value(self, of: Callable[[Surface], float]) -> Any:
+    def value(self, of: Callable[[Surface], float]) -> Number:
         """A number of its surface."""
         if self.taut is None or of(self.taut[1]) == of(self.surface):
             return of(self.surface)
@@ -60,8 +60,8 @@ class Rays(NamedTuple):
 
     origin: V3
     d: V3
-    dd: Any
-    near: Any
+    dd: Number
+    near: Number
     pixel: float
 
 
@@ -72,13 +72,13 @@ class Seen(NamedTuple):
     """
 
     things: list[Thing]
-    hit: Any
-    place: Any
-    t: Any
+    hit: Array
+    place: Array
+    t: Number
     normal: V3
     plane: Body | None
 
-    def value(self, of: Callable[[Surface], float]) -> Any:
+    def value(self, of: Callable[[Surface], float]) -> Number:
         """A number of the surfaces seen; a plain number if it is the same for all."""
         return choose(self.place, [thing.value(of) for thing in self.things])
 
@@ -93,11 +93,11 @@ class World(NamedTuple):
     glass: list[Thing]
     lights: list[tuple[V3, V3]]
     up: V3
-    gain: Any
-    once: Any
+    gain: Number
+    once: Array
 
 
-def camera_rays(scenery: Scenery, size: int, right: Any, down: Any) -> Rays:
+def camera_rays(scenery: Scenery, size: int, right: Number, down: Number) -> Rays:
     """The rays through pixel centres, or so far off them in pixels, row by row from the top left."""
     pixel = 2 * math.tan(math.radians(scenery.fovy) / 2) / size
     middle = ((np.arange(size) + 0.5) * pixel - size * pixel / 2).astype(np.float32)
@@ -108,10 +108,10 @@ def camera_rays(scenery: Scenery, size: int, right: Any, down: Any) -> Rays:
 
 def unpack(scenery: Scenery, scene: Float32[Array, " floats"]) -> World:
     """Takes a scene apart. Things of one kind stand side by side."""
-    scene, looks = scene[: scenery.floats], scene[scenery.floats :]
+    scene, varied = scene[: scenery.floats], scene[scenery.floats :]
     tints: list[V3] = [(1.0, 1.0, 1.0)] * len(scenery.surfaces)
-    if looks.size:
-        tints = [vector(looks[:-1].reshape(-1, 3), i) for i in range(len(tints))]
+    if varied.size:
+        tints = [vector(varied[:-1].reshape(-1, 3), i) for i in range(len(tints))]
     vectors = scene.reshape(-1, 3)
     eye, right, back = vectors[0], vectors[1], vectors[2]
     turn = jnp.stack([right, jnp.cross(back, right), back])
@@ -133,12 +133,12 @@ def unpack(scenery: Scenery, scene: Float32[Array, " floats"]) -> World:
     things.sort(key=lambda thing: thing.body.kind)
     solid = [thing for thing in things if thing.surface.rgba[3] >= OPAQUE]
     glass = [thing for thing in things if thing.surface.rgba[3] < OPAQUE]
-    gain = looks[-1] if looks.size else 1.0
+    gain = varied[-1] if varied.size else 1.0
     once = 1 + jnp.minimum(jnp.isnan(scene[0]).astype(jnp.int32), 0)
     return World(solid, glass, lights, vector(up, 0), gain, once)
 
 
-def vector(rows: Any, i: Any) -> V3:
+def vector(rows: Float[Array, "rows 3"], i: int) -> V3:
     """One row of an array [rows, 3]."""
     return rows[i, 0], rows[i, 1], rows[i, 2]
 
@@ -221,17 +221,17 @@ def nearest(world: World, things: list[Thing], rays: Rays, but: int | None = Non
     return Seen(things, hit, place, t, normal, plane)
 
 
-def _bits(value: Any) -> Any:
+def _bits(value: Number) -> Array:
     return jax.lax.bitcast_convert_type(value, jnp.int32)
 
 
-def each_of(fn: Callable[..., Any], *vectors: V3) -> V3:
+def each_of(fn: Callable[..., Number], *vectors: V3) -> V3:
     """`fn` of the vectors' components, one after another."""
     x, y, z = (fn(*parts) for parts in zip(*vectors))
     return x, y, z
 
 
-def _chosen(place: Any, bodies: list[Body]) -> Body:
+def _chosen(place: Array, bodies: list[Body]) -> Body:
     """The bodies[place] of each pixel."""
 
     def pick(get: Callable[[Body], V3]) -> V3:
@@ -242,7 +242,7 @@ def _chosen(place: Any, bodies: list[Body]) -> Body:
     )
 
 
-def choose(place: Any, values: list[Any]) -> Any:
+def choose(place: Array, values: list[Number]) -> Number:
     """values[place], for a place per pixel; a plain number where they are all the same."""
     chosen = values[-1]
     for i in range(len(values) - 2, -1, -1):
@@ -252,7 +252,10 @@ def choose(place: Any, values: list[Any]) -> Any:
     return chosen
 
 
-def in_pieces(world: World, places: list[int], step: Callable[[list[int], Any], Any], carry: Any) -> Any:
+Carry = TypeVar("Carry", bound=Array)
+
+
+def in_pieces(world: World, places: list[int], step: Callable[[list[int], Carry], Carry], carry: Carry) -> Carry:
     """`step` with CHUNK of the places at a time, each piece a loop of its own in XLA's CPU code.
 
     A loop of one round, which XLA does not know to be one, is what keeps it from making one piece of all.

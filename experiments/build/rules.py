@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-import flax.linen as nn
 from ml_collections import ConfigDict
 
 import ne_jax
-from agents.updates import Initialise
-from ne_jax.activity import Activity
-from settings import About, Setting
+from experiments.build.method import Context, Method, activity_of, keywords, library
+from ne_jax.schedules import Share
+from settings import Setting
 
 SPARSE = ne_jax.kernels_under("hidden")
 """The wide layers of actor and critic; encoder, projection and heads stay dense."""
@@ -22,76 +18,11 @@ DISTRIBUTIONS = {"erdos_renyi": ne_jax.erdos_renyi, "uniform": ne_jax.uniform}
 SCHEDULES = {"cosine": ne_jax.cosine_growth, "linear": ne_jax.linear_growth}
 
 
-class Context(NamedTuple):
-    """What a maker knows of the network that its method is for."""
-
-    settings: ConfigDict
-    """`config.plasticity`, with what this network has of its own."""
-    network: nn.Module
-    initialise: Initialise
-    total_updates: int
-
-
-class Method(NamedTuple):
-    """How a name becomes a rule.
-
-    make(context): the rule. density(settings, total_updates): weights per sparse layer over updates; None for a
-    method that leaves the topology alone. period: the setting that says how often it has a round, or the updates
-    themselves; None for no rounds. encoder: does it act on networks that are not plastic, which is the encoder, too?
-    maker: the function of ne_jax whose keywords are its settings, where `library` made this.
-    """
-
-    make: Callable[[Context], ne_jax.Rule]
-    density: Callable[[ConfigDict, int], ne_jax.DensitySchedule] | None = None
-    period: str | int | None = None
-    encoder: bool = False
-    maker: Callable[..., ne_jax.Rule] | None = None
-
-    def updates(self, settings: ConfigDict) -> int | None:
-        """Updates from one round to the next; None for no rounds."""
-        return settings[self.period] if isinstance(self.period, str) else self.period
-
-
-def library(maker: Callable[..., ne_jax.Rule], *, period: str | int | None = None, encoder: bool = False) -> Method:
-    """A method whose settings follow from its maker's signature and docstring: `plasticity.{name of maker}.{keyword}`.
-
-    Of the maker's arguments, `activity` and `initialise` are the network's; keywords that hold functions stay at their
-    defaults.
-    """
-
-    def make(context: Context) -> ne_jax.Rule:
-        given = {"activity": _activity, "initialise": lambda context: context.initialise}
-        wanted = [name for name in inspect.signature(maker).parameters if name in given]
-        settings = {each.key: context.settings[maker.__name__][each.key] for each in _keywords(maker)}
-        try:
-            return maker(**{name: given[name](context) for name in wanted}, **settings)
-        except ValueError as error:
-            raise ValueError(f"plasticity.{maker.__name__}.{error}") from error
-
-    return Method(make, period=period, encoder=encoder, maker=maker)
-
-
 def signature_settings(method: str) -> Iterator[Setting]:
     """The settings of a method that `library` made, with their keys in a config; none for the others."""
     maker = METHODS[method].maker
-    for each in _keywords(maker) if maker else ():
+    for each in keywords(maker) if maker else ():
         yield replace(each, key=f"plasticity.{method}.{each.key}")
-
-
-def _keywords(maker: Callable[..., ne_jax.Rule]) -> Iterator[Setting]:
-    """The keyword-only arguments of a maker that are numbers, words or switches, as its docstring explains them."""
-    hints, doc = get_type_hints(maker), inspect.getdoc(maker) or ""
-    for name, parameter in inspect.signature(maker).parameters.items():
-        hint = hints.get(name)
-        choices = get_args(hint) if get_origin(hint) is Literal else ()
-        kind = type(choices[0]) if choices else hint
-        if parameter.kind is not parameter.KEYWORD_ONLY or kind not in (int, float, str, bool):
-            continue
-        said = re.search(rf"^ +{name}: (.*?)(?=^ +\w+(?:, \w+)*: |^\S|\Z)", doc, re.MULTILINE | re.DOTALL)
-        if said is None:
-            raise TypeError(f"the docstring of {maker.__name__} must say in its Args what {name} is")
-        meaning = " ".join(said[1].split()).rstrip(".")
-        yield Setting(name, kind, parameter.default, choices, False, About(meaning))
 
 
 def method_names(settings: ConfigDict) -> list[str]:
@@ -214,11 +145,7 @@ def _pruning(settings: ConfigDict, total_updates: int) -> ne_jax.DensitySchedule
     return ne_jax.cubic_pruning(final, max(1, min(round(settings.grow_until * total_updates), last)))
 
 
-def _activity(context: Context) -> Activity:
-    return ne_jax.flax_activity(context.network.apply)
-
-
-def _rewiring(context: Context, begin: int = 0) -> Any:
+def _rewiring(context: Context, begin: int = 0) -> Share:
     settings = context.settings
     until = round(settings.rewire_until * context.total_updates)
     first = max(1, -(-begin // settings.every)) * settings.every
@@ -237,7 +164,7 @@ def _neuroplastic(make: Callable[..., ne_jax.Rule], *keys: str) -> Callable[[Con
             rewire = _rewiring(context, _grown_by(settings, context.total_updates))
         return make(
             _growth(settings, context.total_updates),
-            activity=_activity(context) if settings.prune == "dormant" else None,
+            activity=activity_of(context) if settings.prune == "dormant" else None,
             rewire=rewire,
             **{key: settings[key] for key in ("prune", "omega", "tau", "birth", "revive", *keys)},
         )
@@ -263,11 +190,11 @@ def _magnitude_prune(context: Context) -> ne_jax.Rule:
 
 
 def _redo(context: Context) -> ne_jax.Rule:
-    return ne_jax.redo(_activity(context), context.initialise, tau=context.settings.reset_tau)
+    return ne_jax.redo(activity_of(context), context.initialise, tau=context.settings.reset_tau)
 
 
 def _grama(context: Context) -> ne_jax.Rule:
-    return ne_jax.grama(_activity(context), context.initialise, tau=context.settings.reset_tau)
+    return ne_jax.grama(activity_of(context), context.initialise, tau=context.settings.reset_tau)
 
 
 def _reset(context: Context) -> ne_jax.Rule:

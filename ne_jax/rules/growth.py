@@ -1,4 +1,4 @@
-"""Evolutions of the topology: which weights exist. NE, and the sparse training that people compare it with.
+"""Rules of the topology: which weights exist. NE, and the sparse training that people compare it with.
 
 All of them work layer by layer: some existing weights are removed, then absent ones are born, in exact numbers. What is
 removed, how many are born and where is what tells them apart.
@@ -109,32 +109,81 @@ def neuroplastic(
     return _topology("neuroplastic", plan, activity if prune == "dormant" else None, grow, birth, revive)
 
 
-def random_grow(schedule: DensitySchedule, *, activity: Activity | None = None, **settings) -> Rule:
-    """`neuroplastic`, but weights are born at random: the ablation that says what the gradient is good for."""
-    return neuroplastic(schedule, activity=activity, grow="random", **settings)._replace(name="random_grow")
+def random_grow(
+    schedule: DensitySchedule,
+    *,
+    activity: Activity | None = None,
+    prune: Prune = "dormant",
+    omega: float = 0.4,
+    tau: float = 0.0,
+    birth: Birth = "zero",
+    revive: Revive = "none",
+    rewire: Share | None = None,
+) -> Rule:
+    """`neuroplastic`, but weights are born at random: the ablation that says what the gradient is good for.
+
+    Args:
+        schedule: weights per layer over time, see `cosine_growth`.
+        activity: `(params, batch) -> {module path: activations}`; None: nothing is pruned where that needs activations.
+        prune: what is removed, as in `neuroplastic`.
+        omega: most that is pruned in a round, as a share of what is grown in it, in [0, 1).
+        tau: a unit is dormant when its score is at most this, >= 0.
+        birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them.
+        revive: what happens to units without any incoming weight, as in `neuroplastic`.
+        rewire: share of a layer's weights that is exchanged per round once the schedule stands still.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    rule = neuroplastic(
+        schedule,
+        activity=activity,
+        prune=prune,
+        omega=omega,
+        tau=tau,
+        grow="random",
+        birth=birth,
+        revive=revive,
+        rewire=rewire,
+    )
+    return rule._replace(name="random_grow")
 
 
 def rigl(share: Share, *, birth: Birth = "zero", revive: Revive = "none") -> Rule:
     """RigL: exchange a share of the smallest weights for absent ones with the largest |dense gradient|, at the density
-    that the network was given (Evci et al. 2020, section 3). `share` is usually `cosine_share(0.3, until)`.
+    that the network was given (Evci et al. 2020, section 3).
 
     What is dropped and grown again at once keeps its value and moments.
+
+    Args:
+        share: share of a layer's weights that is exchanged per round, usually `cosine_share(0.3, until)`.
+        birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them.
+        revive: what happens to units without any incoming weight, as in `neuroplastic`.
     """
     return _exchange("rigl", share, "gradient", birth, revive)
 
 
 def set_(share: Share, *, birth: Birth = "lecun", revive: Revive = "none") -> Rule:
     """SET: exchange a share of the smallest weights for random absent ones, at the density that the network was given
-    (Mocanu et al. 2018, algorithm 1: zeta = 0.3, without annealing: `constant_share(0.3)`).
+    (Mocanu et al. 2018, algorithm 1).
 
     What is dropped and grown again at once keeps its value and moments.
+
+    Args:
+        share: share of a layer's weights that is exchanged per round; the paper's is `constant_share(0.3)`.
+        birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them.
+        revive: what happens to units without any incoming weight, as in `neuroplastic`.
     """
     return _exchange("set", share, "random", birth, revive)
 
 
 def magnitude_prune(schedule: DensitySchedule) -> Rule:
-    """Gradual pruning from dense to sparse: the smallest weights go until the layer is on `schedule`, usually
-    `cubic_pruning` (Zhu and Gupta 2017, arXiv:1710.01878). Nothing is ever born."""
+    """Gradual pruning from dense to sparse: the smallest weights go until the layer is on `schedule` (Zhu and Gupta
+    2017, arXiv:1710.01878). Nothing is ever born.
+
+    Args:
+        schedule: weights per layer over time, usually `cubic_pruning`.
+    """
 
     def plan(layer: Layer, step: Step, network: Network) -> Plan:
         target = counts_at(schedule, {path: mask.shape for path, mask in network.masks.items()}, step)[layer.path]

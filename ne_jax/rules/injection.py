@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from ne_jax.rule import Rule, Step
 from ne_jax.sparsity import leaves_by_path, replace_leaves
@@ -19,13 +17,19 @@ def plasticity_injection(at: int, *, trunk: str = "trunk", fresh: str = "fresh",
     is to be added. The output is the same right before and after, and so is the number of trained parameters. The three
     are modules of those names in the network; `inject` makes the last two equal. Other leaves train throughout.
 
+    Args:
+        at: updates before the injection, >= 0.
+        trunk: name of the module that trains until then.
+        fresh: name of the module that trains from then on.
+        anchor: name of the module that never trains, and cancels what `fresh` began with.
+
     Raises:
         ValueError: `at` is negative.
     """
     if at < 0:
         raise ValueError(f"`at` must not be a negative number of updates, got {at}")
 
-    def trainable(step: Step, path: str) -> Any:
+    def trainable(step: Step, path: str) -> Bool[Array, ""] | bool:
         parts = path.split("/")
         if anchor in parts:
             return False

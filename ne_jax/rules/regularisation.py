@@ -18,6 +18,9 @@ def regenerative_l2(strength: float) -> Rule:
     p_0 are the parameters that the optimiser was initialised with. The gradient `2 * strength * (p - p_0)` goes through
     the optimiser, as a term of the loss does.
 
+    Args:
+        strength: weight of the squared distance in the loss, > 0.
+
     Raises:
         ValueError: `strength` is not positive.
     """

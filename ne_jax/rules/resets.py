@@ -1,4 +1,4 @@
-"""Evolutions that start parts of a network anew: units that went silent, layers, or everything a little.
+"""Rules that start parts of a network anew: units that went silent, layers, or everything a little.
 
 They need `initialise(key)`, the network's own initialiser: fresh parameters of the same structure. They work on dense
 networks (`plastic(..., where=None)`) and on sparse ones, whose absent weights stay exactly zero.
@@ -27,6 +27,12 @@ def redo(activity: Activity, initialise: Initialise, *, tau: float = 0.1, follow
     from it are set to zero, and the optimiser forgets both. A layer takes part if it has activations and `follows` says
     whose input it is; a network's last layer has no units that could be dormant.
 
+    Args:
+        activity: `(params, batch) -> {module path: activations}`, see `flax_activity`; needs `tx.update(batch=...)`.
+        initialise: draws fresh parameters of the whole network from a key.
+        tau: a unit starts anew when its score is at most this, >= 0.
+        follows: says which kernel takes a layer's output; layers that none follows have no units to recycle.
+
     Raises:
         ValueError: `tau` is negative; in a round, no layer takes part.
     """
@@ -41,6 +47,12 @@ def grama(activity: Activity, initialise: Initialise, *, tau: float = 0.01, foll
     """ReGraMa: as `redo`, but a unit starts anew where its gradient is small beside its layer's (Liu et al. 2025,
     arXiv:2505.24061). See `gradient_activity` for the score; `activity` only says which layers have units.
 
+    Args:
+        activity: `(params, batch) -> {module path: activations}`, see `flax_activity`; needs `tx.update(batch=...)`.
+        initialise: draws fresh parameters of the whole network from a key.
+        tau: a unit starts anew when its score is at most this, >= 0.
+        follows: says which kernel takes a layer's output; layers that none follows have no units to recycle.
+
     Raises:
         ValueError: `tau` is negative; in a round, no layer takes part.
     """
@@ -52,7 +64,17 @@ def grama(activity: Activity, initialise: Initialise, *, tau: float = 0.01, foll
 
 
 def reset(initialise: Initialise, *, where: Where = lambda path, leaf: True) -> Rule:
-    """Every round the leaves that `where` chooses start anew (Nikishin et al. 2022, "The primacy bias", section 4)."""
+    """Every round the leaves that `where` chooses start anew (Nikishin et al. 2022, "The primacy bias", section 4).
+
+    The paper makes target networks anew too: see `ne_jax.renewed`.
+
+    Args:
+        initialise: draws fresh parameters of the whole network from a key.
+        where: the leaves that start anew, by path; all of them by default.
+
+    Raises:
+        ValueError: in a round, `where` chooses no leaf.
+    """
 
     def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
         new = {p: leaf for p, leaf in leaves_by_path(initialise(key)).items() if where(p, network.params[p])}
@@ -71,6 +93,11 @@ def reset(initialise: Initialise, *, where: Where = lambda path, leaf: True) -> 
 def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: float = 0.2) -> Rule:
     """Every round p becomes `shrink * p + perturb * fresh`, and the optimiser forgets everything (Ash and Adams 2020,
     arXiv:1910.08475; with fresh initial parameters as noise, as D'Oro et al. 2023 have it).
+
+    Args:
+        initialise: draws fresh parameters of the whole network from a key.
+        shrink: share of each weight's old value that stays, in [0, 1].
+        perturb: share of the fresh value that is added, in [0, 1].
 
     Raises:
         ValueError: `shrink` or `perturb` lies outside [0, 1].

@@ -4,6 +4,7 @@ import collections
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -38,12 +39,12 @@ def test_each_image_is_one_whole_shift_of_itself_and_all_shifts_occur_alike(pad)
 
 
 def test_without_padding_images_stay():
-    batch = images(5)
+    batch = jnp.asarray(images(5))
     np.testing.assert_array_equal(random_shift(jax.random.key(0), batch, 0), batch)
 
 
 def test_images_of_a_batch_move_independently_and_with_the_key():
-    batch: Any = np.repeat(images(1), 50, axis=0)
+    batch = jnp.repeat(images(1), 50, axis=0)
     first, second = (np.asarray(random_shift(jax.random.key(seed), batch)) for seed in (0, 1))
     assert len({image.tobytes() for image in first}) > 20
     assert (first != second).any(axis=(1, 2, 3)).mean() > 0.9
@@ -51,7 +52,7 @@ def test_images_of_a_batch_move_independently_and_with_the_key():
 
 
 def test_seeds_under_vmap_match_each_alone():
-    batch, keys = images(6).reshape(2, 3, 9, 11, 4), jax.random.split(jax.random.key(2), 2)
+    batch, keys = jnp.asarray(images(6)).reshape(2, 3, 9, 11, 4), jax.random.split(jax.random.key(2), 2)
     both = jax.vmap(random_shift)(keys, batch)
     for lane in range(2):
         np.testing.assert_array_equal(both[lane], random_shift(keys[lane], batch[lane]))

@@ -96,8 +96,8 @@ def test_noise_in_the_losses_falls_with_time():
 
 
 def test_greedy_action_ignores_the_key():
-    agent, obs = drq(), batches(1).obs[0]
-    act = QUICK(lambda o, key: agent.act(start(), o, key, None))
+    agent, obs, state = drq(), batches(1).obs[0], start()
+    act = QUICK(lambda o, key: agent.act(state, o, key, None))
     actions = np.array([[act(o, jax.random.key(seed)) for seed in range(3)] for o in obs])
     assert np.ptp(actions, axis=1).max() == 0 < np.ptp(actions, axis=0).min()
     assert np.abs(actions).max() < 1
@@ -106,11 +106,12 @@ def test_greedy_action_ignores_the_key():
 def test_exploration_is_uniform_at_first_then_falls_towards_the_mean():
     agent, obs = (
         drq(replace(CONFIG, std_initial=0.3, std_final=0.05, std_steps=100, std_clip=0.01)),
-        batches(1).obs[0, 0],
+        jnp.asarray(batches(1).obs[0, 0]),
     )
     keys = jax.random.split(jax.random.key(0), 2000)
-    many = QUICK(lambda step: jax.vmap(lambda key: agent.act(start(), obs, key, step))(keys))
-    mean = np.asarray(agent.act(start(), obs, keys[0], None))
+    state = start()
+    many = QUICK(lambda step: jax.vmap(lambda key: agent.act(state, obs, key, step))(keys))
+    mean = np.asarray(agent.act(state, obs, keys[0], None))
     assert np.abs(mean).max() < 0.5, "the bound would cut the noise"
     for step in (0, 9):
         counts = [np.histogram(column, 10, (-1, 1))[0] for column in np.asarray(many(now(step))).T]

@@ -12,6 +12,7 @@ import pytest
 from small_agents import EVERY, QUICK, UPDATES, batches, drq, now, operations, pick, settings, start
 
 import agents.drq
+import agents.sac
 import agents.td3
 import ne_jax
 from experiments.build.rules import density_schedule, network_settings
@@ -53,7 +54,7 @@ def masks_of(state, name):
     return ne_jax.masks(getattr(state, name).opt_state)
 
 
-@pytest.mark.parametrize("module", [agents.drq, agents.td3])
+@pytest.mark.parametrize("module", [agents.drq, agents.sac, agents.td3])
 def test_agent_does_not_know_of_its_topology(module):
     source = pathlib.Path(module.__file__).read_text()
     assert not re.findall(r".*(?:grow|prun|mask|spars|plastic).*", source, re.IGNORECASE)

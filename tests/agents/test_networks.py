@@ -17,7 +17,7 @@ from agents.networks import MLP, Actor, Critic
 
 
 def run(network: nn.Module, params: Any, *inputs: Any) -> Any:
-    return network.apply(params, *inputs)
+    return network.apply(params, *map(jnp.asarray, inputs))
 
 
 def convolve(x, kernel, bias, stride):
@@ -142,7 +142,7 @@ def test_without_projection_the_first_layer_sees_the_features_themselves():
         (Actor((7,), 3, None), (features,), ("policy",)),
         (Critic((7,), None), (features, action), ("q1", "q2")),
     ):
-        params = network.init(KEY, *inputs)["params"]
+        params = network.init(KEY, *map(jnp.asarray, inputs))["params"]
         paths = ne_jax.leaves_by_path(params)
         assert set(paths) == {f"{n}/{layer}/{leaf}" for n in names for layer in layers for leaf in ("kernel", "bias")}
         expected = [mlp(paths, name, np.concatenate(inputs, axis=1)) for name in names]
@@ -164,9 +164,9 @@ def test_layer_norm_comes_between_the_dense_layer_and_its_relu():
     x = rng.normal(size=(5, 4)).astype(np.float32)
     for layer_norm in (False, True):
         network = MLP((7,), 3, "uniform", layer_norm)
-        params = {"params": network.init(KEY, x)["params"]}
+        params = {"params": network.init(KEY, jnp.asarray(x))["params"]}
         params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
-        out, sown = cast(Any, network.apply(params, x, mutable="intermediates"))
+        out, sown = cast(Any, network.apply(params, jnp.asarray(x), mutable="intermediates"))
         paths = {f"net/{path}": np.asarray(leaf) for path, leaf in ne_jax.leaves_by_path(params["params"]).items()}
         assert ("net/hidden_0/norm/scale" in paths) == layer_norm and "net/head/norm/scale" not in paths
         np.testing.assert_allclose(out, mlp(paths, "net", x), rtol=1e-4, atol=1e-5)

@@ -16,6 +16,7 @@ from agents.drq import DrQSettings, make_drq
 from agents.encoder import Encoder, VisionSettings
 from agents.networks import Critic
 from agents.replay import make_replay
+from agents.sac import SACSettings, make_sac
 from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from agents.updates import Optimiser
@@ -92,6 +93,9 @@ def agent_of(name: str, pixels: bool) -> Agent:
 
     if name == "td3":
         return make_td3(TD3Settings(**shared), VISION if pixels else None, image if pixels else (2,), 1, optimiser)
+    if name == "sac":  # of entropy hardly anything is worth a reward
+        settings = SACSettings(**shared, learning_rate=3e-3, initial_temperature=0.01)
+        return make_sac(settings, VISION if pixels else None, image if pixels else (2,), 1, optimiser)
     return make_drq(DrQSettings(**shared, std_initial=0.1), VISION, image, 1, optimiser)
 
 
@@ -168,11 +172,19 @@ def twins(pixels):
 
 close = functools.partial(np.testing.assert_allclose, rtol=0)
 ANY = (-0.5, 0.0, 0.5)  # actions to look at
-agents = pytest.mark.parametrize(("name", "pixels"), [("drq", True), ("td3", False)], ids=["drq", "td3"])
+agents = pytest.mark.parametrize(
+    ("name", "pixels"), [("drq", True), ("td3", False), ("sac", False)], ids=["drq", "td3", "sac"]
+)
 all_agents = pytest.mark.parametrize(
     ("name", "pixels"),
-    [("drq", True), ("td3", False), pytest.param("td3", True, marks=pytest.mark.slow)],
-    ids=["drq", "td3", "td3-pixels"],
+    [
+        ("drq", True),
+        ("td3", False),
+        ("sac", False),
+        pytest.param("td3", True, marks=pytest.mark.slow),
+        pytest.param("sac", True, marks=pytest.mark.slow),
+    ],
+    ids=["drq", "td3", "sac", "td3-pixels", "sac-pixels"],
 )
 
 

@@ -327,11 +327,12 @@ def test_averaged_weights_act_greedily_and_online_ones_explore():
 
 
 def test_from_pixels_the_averaged_encoder_acts_greedily_too():
-    agent, obs, key = td3(replace(SILENT, exploration_std=0.0), vision=STILL), batches(1).obs[0, 0], jax.random.key(0)
+    agent, key = td3(replace(SILENT, exploration_std=0.0), vision=STILL), jax.random.key(0)
+    obs = jnp.asarray(batches(1).obs[0, 0])
     state = begun(vision=VISION)
     other = jax.tree.map(lambda p: -0.5 * p, state.encoder.params)
     state = state.replace(average={"actor": state.actor.params, "encoder": other})
-    for step, encoder in ((None, other), (now(50), state.encoder.params)):
+    for step, encoder in ((None, other), (at(50, 50), state.encoder.params)):
         expected = td3_reference.policy(state.actor.params, td3_reference.encode(encoder, obs[None]))[0]
         np.testing.assert_allclose(agent.act(state, obs, key, step), expected, rtol=1e-4, atol=1e-5)
 
@@ -370,7 +371,7 @@ def test_rounds_and_the_delay_stay_branches_with_many_seeds():
 
 
 def test_activations_are_named_by_layer():
-    state, batch = begun(TD3), pick(batches(1, shape=STATES), 0)
+    state, batch = begun(TD3), jax.tree.map(jnp.asarray, pick(batches(1, shape=STATES), 0))
     found = td3().activations(state, batch)
     layers = {"actor/policy", "critic/q1", "critic/q2"}
     assert set(found) == {f"{layer}/hidden_{i}" for layer in layers for i in (0, 1)}

@@ -92,9 +92,10 @@ def test_gradient_activity():
     expected = {k: gradient_scores(g) for k, g in gradients.items()}
     for name, gradient in gradients.items():
         np.testing.assert_allclose(ne_jax.gradient_activity(jnp.asarray(gradient)), expected[name], rtol=1e-6)
+    arrays = jax.tree.map(jnp.asarray, gradients)
     for tau in (0.0, 0.02, 0.5):
         below = np.concatenate([score <= tau for score in expected.values()])
-        np.testing.assert_allclose(ne_jax.gradient_dormant_ratio(gradients, tau), below.mean(), rtol=1e-6)
+        np.testing.assert_allclose(ne_jax.gradient_dormant_ratio(arrays, tau), below.mean(), rtol=1e-6)
         assert 3 / 48 <= below.mean() < 1
 
 

@@ -143,7 +143,9 @@ def test_distance():
 
 def masks(seed, density=0.3):
     rng = np.random.default_rng(seed)
-    return {path: rng.random(shape) < density for path, shape in {"a": (20, 30), "b": (3, 3, 4, 8)}.items()}
+    return {
+        path: jnp.asarray(rng.random(shape) < density) for path, shape in {"a": (20, 30), "b": (3, 3, 4, 8)}.items()
+    }
 
 
 def weights(m):

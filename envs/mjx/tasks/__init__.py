@@ -1,6 +1,7 @@
 """Tasks of the dm_control suite (Tassa et al. 2018, arXiv:1801.00690) as JAX functions over MJX physics.
 
 Models come from the installed dm_control; starts, observations and rewards are written anew, and tested against it.
+May import: envs.mjx.physics.
 """
 
 from __future__ import annotations

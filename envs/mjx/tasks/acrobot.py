@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from jaxtyping import Array, Float32, Key
 
 from envs.mjx.physics import Domain, Physics, State, Task
 from envs.mjx.tasks.rewards import tolerance
+
+if TYPE_CHECKING:
+    from mujoco import mjx
 
 
 def make(physics: Physics, task: str) -> Task:
@@ -25,10 +28,10 @@ def make(physics: Physics, task: str) -> Task:
     def start(key: Key[Array, ""]) -> State:
         return physics.start(jax.random.uniform(key, (2,), minval=-math.pi, maxval=math.pi))
 
-    def observe(data: Any) -> Float32[Array, "6"]:
+    def observe(data: mjx.Data) -> Float32[Array, "6"]:
         return jnp.concatenate([data.xmat[arms, 0, 2], data.xmat[arms, 2, 2], data.qvel])
 
-    def reward(data: Any) -> Float32[Array, ""]:
+    def reward(data: mjx.Data) -> Float32[Array, ""]:
         distance = jnp.linalg.norm(data.site_xpos[target] - data.site_xpos[tip])
         return tolerance(distance, 0, radius, margin=margin)
 

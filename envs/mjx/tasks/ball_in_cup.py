@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float32, Key
 
 from envs.mjx.physics import Domain, Physics, State, Task, untouching
+
+if TYPE_CHECKING:
+    from mujoco import mjx
 
 XZ = np.array([0, 2])
 
@@ -29,10 +32,10 @@ def make(physics: Physics, task: str) -> Task:
     def start(key: Key[Array, ""]) -> State:
         return physics.start(untouching(physics, draw, key))
 
-    def observe(data: Any) -> Float32[Array, "8"]:
+    def observe(data: mjx.Data) -> Float32[Array, "8"]:
         return jnp.concatenate([data.qpos, data.qvel])
 
-    def reward(data: Any) -> Float32[Array, ""]:
+    def reward(data: mjx.Data) -> Float32[Array, ""]:
         away = jnp.abs(data.site_xpos[target, XZ] - data.xpos[ball, XZ])
         return jnp.all(away < room).astype(jnp.float32)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Key
 
 from envs.mjx.physics import Domain, Physics, State, Task, advance, random_joints
 from envs.mjx.tasks.rewards import INFINITE, tolerance
+
+if TYPE_CHECKING:
+    from mujoco import mjx
 
 RUN_SPEED = 10.0  # m/s from which on the reward is 1
 SETTLING = 200  # physics steps without control before an episode starts
@@ -27,10 +30,10 @@ def make(physics: Physics, task: str) -> Task:
         falling = replace(still, qvel=jnp.asarray(drop / physics.host.opt.timestep), warmstart=jnp.asarray(onset))
         return advance(physics, falling, jnp.zeros(physics.host.nu), SETTLING - 1)
 
-    def observe(data: Any) -> Float32[Array, "17"]:
+    def observe(data: mjx.Data) -> Float32[Array, "17"]:
         return jnp.concatenate([data.qpos[1:], data.qvel])
 
-    def reward(data: Any) -> Float32[Array, ""]:
+    def reward(data: mjx.Data) -> Float32[Array, ""]:
         moving = data.sensordata[speed]
         return tolerance(moving, RUN_SPEED, INFINITE, margin=RUN_SPEED, value_at_margin=0, sigmoid="linear")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float32, Key
 
 from envs.mjx.physics import Domain, Physics, State, Task, random_joints, untouching
+
+if TYPE_CHECKING:
+    from mujoco import mjx
 
 SPIN_VELOCITY = 15.0  # rad/s, backwards, from which on the body spins
 XZ = np.array([0, 2])
@@ -32,30 +35,30 @@ def make(physics: Physics, task: str) -> Task:
         angle = jax.random.uniform(direction, minval=-math.pi, maxval=math.pi)
         return physics.start(qpos, hinge[XZ] + radius * jnp.stack([jnp.sin(angle), jnp.cos(angle)]))
 
-    def place(model: Any, xz: Float32[Array, "2"]) -> Any:
+    def place(model: mjx.Model, xz: Float32[Array, "2"]) -> mjx.Model:
         return model.replace(site_pos=jnp.asarray(model.site_pos).at[target, XZ].set(xz))
 
-    def sensor(data: Any, name: str) -> Float32[Array, " size"]:
+    def sensor(data: mjx.Data, name: str) -> Float32[Array, " size"]:
         first, size = int(host.sensor(name).adr[0]), int(host.sensor(name).dim[0])
         return data.sensordata[first : first + size]
 
-    def from_hinge(data: Any, name: str) -> Float32[Array, "2"]:
+    def from_hinge(data: mjx.Data, name: str) -> Float32[Array, "2"]:
         return (sensor(data, name) - sensor(data, "spinner"))[XZ]
 
-    def to_surface(data: Any) -> Float32[Array, ""]:
+    def to_surface(data: mjx.Data) -> Float32[Array, ""]:
         return jnp.linalg.norm(from_hinge(data, "target") - from_hinge(data, "tip")) - size
 
-    def observe(data: Any) -> Float32[Array, " features"]:
+    def observe(data: mjx.Data) -> Float32[Array, " features"]:
         joints = [sensor(data, name) for name in ("proximal", "distal")]
         speeds = [sensor(data, f"{name}_velocity") for name in ("proximal", "distal", "hinge")]
         touch = [jnp.log1p(sensor(data, name)) for name in ("touchtop", "touchbottom")]
         goal = [from_hinge(data, "target"), to_surface(data)[None]] if turn else []
         return jnp.concatenate([*joints, from_hinge(data, "tip"), *speeds, *touch, *goal])
 
-    def spins(data: Any) -> Float32[Array, ""]:
+    def spins(data: mjx.Data) -> Float32[Array, ""]:
         return (sensor(data, "hinge_velocity")[0] <= -SPIN_VELOCITY).astype(jnp.float32)
 
-    def reached(data: Any) -> Float32[Array, ""]:
+    def reached(data: mjx.Data) -> Float32[Array, ""]:
         return (to_surface(data) <= 0).astype(jnp.float32)
 
     return Task(start, observe, reached, place) if turn else Task(start, observe, spins)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from jaxtyping import Array, Float32, Key
 
 from envs.mjx.physics import Domain, Physics, State, Task, random_joints
 from envs.mjx.tasks.rewards import tolerance
+
+if TYPE_CHECKING:
+    from mujoco import mjx
 
 NEAREST, FARTHEST = 0.05, 0.20  # m of a target from the shoulder
 
@@ -29,16 +32,16 @@ def make(physics: Physics, task: str) -> Task:
         radius = jax.random.uniform(distance, minval=NEAREST, maxval=FARTHEST)
         return physics.start(joints(pose), radius * jnp.stack([jnp.sin(angle), jnp.cos(angle)]))
 
-    def place(model: Any, xy: Float32[Array, "2"]) -> Any:
+    def place(model: mjx.Model, xy: Float32[Array, "2"]) -> mjx.Model:
         return model.replace(geom_pos=jnp.asarray(model.geom_pos).at[target, :2].set(xy))
 
-    def to_target(data: Any) -> Float32[Array, "2"]:
+    def to_target(data: mjx.Data) -> Float32[Array, "2"]:
         return (data.geom_xpos[target] - data.geom_xpos[finger])[:2]
 
-    def observe(data: Any) -> Float32[Array, "6"]:
+    def observe(data: mjx.Data) -> Float32[Array, "6"]:
         return jnp.concatenate([data.qpos, to_target(data), data.qvel])
 
-    def reward(data: Any) -> Float32[Array, ""]:
+    def reward(data: mjx.Data) -> Float32[Array, ""]:
         return tolerance(jnp.linalg.norm(to_target(data)), 0, touch)
 
     return Task(start, observe, reward, place)

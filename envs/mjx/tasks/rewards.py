@@ -42,7 +42,7 @@ def tolerance(
       ValueError: an empty interval, a negative margin, an unknown sigmoid or a value at the margin it cannot have.
     """
     if low > high or margin < 0:
-        raise ValueError(f"tolerance needs low <= high and margin >= 0, not {low}, {high} and {margin}.")
+        raise ValueError(f"tolerance needs low <= high and margin >= 0, got {low}, {high} and {margin}.")
     if sigmoid not in SIGMOIDS:
         raise ValueError(f"sigmoid={sigmoid!r} is none of {', '.join(SIGMOIDS)}.")
     if not (0 < value_at_margin < 1 or (value_at_margin == 0 and sigmoid in REACH_ZERO)):

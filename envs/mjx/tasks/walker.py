@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Key
 
 from envs.mjx.physics import Domain, Physics, State, Task, random_joints
 from envs.mjx.tasks.rewards import INFINITE, tolerance
+
+if TYPE_CHECKING:
+    from mujoco import mjx
 
 STAND_HEIGHT = 1.2  # m of the torso from which on it stands
 SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 8.0}  # m/s from which on the reward for moving is 1
@@ -23,11 +26,11 @@ def make(physics: Physics, task: str) -> Task:
     def start(key: Key[Array, ""]) -> State:
         return physics.start(joints(key))
 
-    def observe(data: Any) -> Float32[Array, "24"]:
+    def observe(data: mjx.Data) -> Float32[Array, "24"]:
         turned = jnp.stack([data.xmat[1:, 0, 0], data.xmat[1:, 0, 2]], axis=1)
         return jnp.concatenate([turned.ravel(), data.xpos[torso, 2:], data.qvel])
 
-    def reward(data: Any) -> Float32[Array, ""]:
+    def reward(data: mjx.Data) -> Float32[Array, ""]:
         high = tolerance(data.xpos[torso, 2], STAND_HEIGHT, INFINITE, margin=STAND_HEIGHT / 2)
         standing = (3 * high + (1 + data.xmat[torso, 2, 2]) / 2) / 4
         if not wanted:

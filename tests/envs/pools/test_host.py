@@ -146,7 +146,7 @@ def test_mistakes_of_the_caller():
         with pytest.raises(ValueError, match="one per lane"):
             pool.reset([0, 1])
         pool.reset()
-        with pytest.raises(ValueError, match=r"shape \(3, 2\), not \(2, 2\)"):
+        with pytest.raises(ValueError, match=r"shape \(3, 2\), got \(2, 2\)"):
             pool.step(np.zeros((2, 2), np.float32))
         with pytest.raises(ValueError, match="'actions' has shape"):
             pool.restore({**pool.snapshot(), "actions": np.zeros((3, 4, 2), np.float32)})

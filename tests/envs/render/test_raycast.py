@@ -53,7 +53,7 @@ def check_against_opengl(name, quality, limit):
     _, scenery = loaded(name)
     scenes, fast, canonical, silhouettes = references(name)
     views = fidelity.Views(scenery, scenes, {"fast": fast, "canonical": canonical}, silhouettes)
-    assert difference(fidelity.draw(views, quality), views.frames[quality]) <= limit
+    assert difference(fidelity.draw(views, quality), views.images[quality]) <= limit
     assert overlap(fidelity.silhouettes(views), views.silhouettes) >= 0.97
 
 

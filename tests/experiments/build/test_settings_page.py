@@ -8,7 +8,7 @@ import pytest
 import ne_jax
 from configs import common
 from experiments.build.checks import flatten, validate
-from experiments.build.rules import library
+from experiments.build.method import library
 from experiments.build.settings import RunSettings
 from experiments.build.settings_page import page
 from settings import settings_of

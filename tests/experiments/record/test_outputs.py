@@ -176,7 +176,7 @@ BAD = [
     (dmc_pixels, dict(seeds=(1, 1)), "seeds must be different"),
     (dmc_pixels, dict(seed_frames=9000), "seed_frames=9000 must be .* before total_frames=2400"),
     (dmc_pixels, dict(plasticity=dict(every=250)), "plasticity.every=250 leaves no round in a run of 250 updates"),
-    (dmc_pixels, dict(agent=dict(name="sac")), "agent.name must be one of drq, td3, got 'sac'"),
+    (dmc_pixels, dict(agent=dict(name="ppo")), "agent.name must be one of drq, td3, sac, got 'ppo'"),
     (dmc_pixels, dict(env=dict(pixels=False)), "learns from pixels; set --config.env.pixels=True"),
     (dmc_pixels, dict(batch_size=0), "batch_size must be positive"),
     (dmc_pixels, dict(replay=dict(nstep=0)), "replay.nstep must be positive, got 0"),

@@ -1,4 +1,4 @@
-"""A contact sheet of gymnax's tasks, for the eye: `python -m envs.gymnax.sheet --out=docs/gymnax_tasks.png`.
+"""A contact sheet of gymnax's tasks, for the eye: `python -m envs.render.sheet --out=docs/gymnax_tasks.png`.
 
 One row per task, a few moments of one episode under random actions, and the last of them once more at 32 by 32
 pixels.
@@ -47,8 +47,8 @@ def sheet() -> UInt8[np.ndarray, "height width 3"]:
     """All tasks below each other."""
     rows = []
     for name in task_names():
-        frames = moments(name, 84) + moments(name, 32)[-1:]
-        cells = [cv2.resize(frame, (CELL, CELL), interpolation=cv2.INTER_NEAREST) for frame in frames]
+        images = moments(name, 84) + moments(name, 32)[-1:]
+        cells = [cv2.resize(image, (CELL, CELL), interpolation=cv2.INTER_NEAREST) for image in images]
         row = np.concatenate([np.pad(cell, ((0, 0), (GAP, 0), (0, 0)), constant_values=225) for cell in cells], axis=1)
         title = np.full((TITLE, row.shape[1], 3), 225, np.uint8)
         text = f"{name}: steps {', '.join(map(str, MOMENTS))} at 84 x 84, step {MOMENTS[-1]} at 32 x 32"
