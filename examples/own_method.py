@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 
 import ne_jax
 from configs import gymnax_states
-from experiments.build.rules import METHODS, library
+from experiments.build.method import library
+from experiments.build.rules import METHODS
 from ne_jax.activity import Activity
 from ne_jax.rule import Step, within_masks
 from ne_jax.rules.resets import Initialise
