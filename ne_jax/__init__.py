@@ -69,7 +69,8 @@ from ne_jax.sparsity import (
     sparsify,
     uniform,
 )
-from ne_jax.transform import PlasticState, Record, masks, plastic, record, renewed
+from ne_jax.state import PlasticState, Record, masks, record, renewed
+from ne_jax.transform import plastic
 from ne_jax.units import numbered
 
 __all__ = [
