@@ -14,8 +14,8 @@ from agents.drq import DrQSettings
 from agents.encoder import VisionSettings
 from agents.sac import SACSettings
 from agents.td3 import TD3Settings
-from experiments.build.rules import METHODS, signature_settings
-from experiments.build.settings import RunSettings
+from experiments.build.default_settings import RunSettings
+from experiments.build.methods import METHODS, signature_settings
 from settings import Setting, settings_of
 
 

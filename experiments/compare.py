@@ -22,11 +22,11 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.build.checks import validate
 from experiments.build.experiment import make_schedule, setup
+from experiments.build.methods import METHODS
 from experiments.build.presets import apply_preset
-from experiments.build.rules import METHODS
 from experiments.build.tasks import make_tasks
 from experiments.record.folder import Folder, check_folder
-from experiments.record.metrics import read_metrics
+from experiments.record.metrics_files import read_metrics
 from experiments.record.statistics import bootstrap_ci, iqm
 from experiments.run import CURABLE, command, parse, run
 

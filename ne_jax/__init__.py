@@ -16,6 +16,7 @@ from ne_jax.activity import (
     units_of,
 )
 from ne_jax.control import cond_any
+from ne_jax.experience_review import Decision, Review, ReviewState, make_review, repeat_half
 from ne_jax.metrics import (
     churn,
     distance,
@@ -28,7 +29,6 @@ from ne_jax.metrics import (
     srank,
     stable_rank,
 )
-from ne_jax.review import Decision, Review, ReviewState, make_review, repeat_half
 from ne_jax.rule import (
     TOPOLOGIES,
     Evolved,
@@ -69,7 +69,8 @@ from ne_jax.sparsity import (
     sparsify,
     uniform,
 )
-from ne_jax.transform import PlasticState, Record, masks, plastic, record, renewed
+from ne_jax.state import PlasticState, Record, masks, record, renewed
+from ne_jax.transform import plastic
 from ne_jax.units import numbered
 
 __all__ = [

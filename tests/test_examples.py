@@ -10,7 +10,7 @@ from flax import nnx
 
 import ne_jax
 from examples import flax_regression, nnx_classification, own_environment, vmapped_make_train
-from experiments.record.metrics import read_metrics
+from experiments.record.metrics_files import read_metrics
 
 
 def check_growth(updates, densities, masks, first, last, until):

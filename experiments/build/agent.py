@@ -16,8 +16,8 @@ from agents.td3 import TD3Settings, make_td3
 from agents.types import Agent
 from agents.updates import MakeOptimiser
 from envs.types import EnvSpec
+from experiments.build.methods import METHODS, method_names, network_settings
 from experiments.build.optimisers import injected
-from experiments.build.rules import METHODS, method_names, network_settings
 from settings import settings_of
 
 

@@ -10,7 +10,7 @@ import jax
 import psutil
 from ml_collections import ConfigDict
 
-from experiments.build.settings import RunSettings
+from experiments.build.default_settings import RunSettings
 from settings import check
 
 

@@ -26,7 +26,7 @@ from experiments.build.tasks import make_tasks
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
 from experiments.train.experience import Dynamic
 from experiments.train.loop import Callback, Run, make_advance, train_on_device, train_on_host
-from experiments.train.measure import measure_plasticity
+from experiments.train.network_metrics import measure_plasticity
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import EVALUATE, NEVER, WORLD, key_at
 from experiments.train.step import Steps, make_steps

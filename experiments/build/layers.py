@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 import ne_jax
 from agents.types import Agent, AgentState
 from agents.updates import train_states
-from experiments.build.rules import SPARSE, density_schedule, network_settings
-from experiments.train.measure import all_masks
+from experiments.build.methods import SPARSE, density_schedule, network_settings
+from experiments.train.network_metrics import all_masks
 
 
 def sparse_layers(config: ConfigDict, agent: Agent, total_updates: int) -> list[tuple[str, int, int, int]]:

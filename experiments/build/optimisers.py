@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 import ne_jax
 from agents.updates import Initialise, MakeOptimiser, Optimiser
-from experiments.build.rules import (
+from experiments.build.methods import (
     METHODS,
     SPARSE,
     Context,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from agents.encoder import VisionSettings
 from envs.registry import KINDS, find_kind
 from experiments.build.agent import AGENTS
-from experiments.build.rules import METHODS, signature_settings
-from experiments.build.settings import EnvSettings, RunSettings
+from experiments.build.default_settings import EnvSettings, RunSettings
+from experiments.build.methods import METHODS, signature_settings
 from settings import Setting, in_words, settings_of
 
 HEAD = """# Settings
@@ -25,10 +25,10 @@ def page() -> str:
     lines = [HEAD]
     run = list(settings_of(RunSettings))
     groups = dict.fromkeys(each.key.partition(".")[0] for each in run if "." in each.key)
-    lines += _section("The run", "experiments/build/settings.py", (each for each in run if "." not in each.key))
+    lines += _section("The run", "experiments/build/default_settings.py", (each for each in run if "." not in each.key))
     for group in groups:
         of_group = [each for each in run if each.key.startswith(f"{group}.")]
-        lines += _section(f"`{group}`", "experiments/build/settings.py", of_group)
+        lines += _section(f"`{group}`", "experiments/build/default_settings.py", of_group)
     for name in METHODS:
         found = list(signature_settings(name))
         if found:
@@ -37,7 +37,7 @@ def page() -> str:
         file = kind.settings.__module__.replace(".", "/") + ".py"
         lines += _section(f"`agent`, name={name}", file, settings_of(kind.settings, "agent."))
     lines += _section("`agent`, where it sees pixels", "agents/encoder.py", settings_of(VisionSettings, "agent."))
-    lines += _section("`env`, any kind", "experiments/build/settings.py", settings_of(EnvSettings, "env."))
+    lines += _section("`env`, any kind", "experiments/build/default_settings.py", settings_of(EnvSettings, "env."))
     for name in KINDS:
         kind = find_kind(name)
         file = kind.settings.__module__.replace(".", "/") + ".py"

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.record.metrics import read_metrics
+from experiments.record.metrics_files import read_metrics
 
 PANELS = (
     ("eval/return", "return of greedy evaluation"),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from experiments.build.experiment import Experiment
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.folder import Folder
-from experiments.record.metrics import SeedWriter, read_metrics
+from experiments.record.metrics_files import SeedWriter, read_metrics
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
 from experiments.train.loop import Run

@@ -15,7 +15,7 @@ import agents.drq
 import agents.sac
 import agents.td3
 import ne_jax
-from experiments.build.rules import density_schedule, network_settings
+from experiments.build.methods import density_schedule, network_settings
 from experiments.train.seeds import over_seeds
 
 SPARSE = {

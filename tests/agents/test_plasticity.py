@@ -13,12 +13,12 @@ from configs import dmc_pixels, gymnax_states
 from envs.types import ArraySpec, EnvSpec
 from experiments.build.agent import make_agent
 from experiments.build.layers import sparse_layers
+from experiments.build.methods import METHODS, density_schedule, network_settings, round_period
 from experiments.build.optimisers import make_optimisers
 from experiments.build.presets import PRESETS, apply_preset
-from experiments.build.rules import METHODS, density_schedule, network_settings, round_period
 from experiments.record.checkpoints import Checkpoints
 from experiments.train.loop import Run
-from experiments.train.measure import all_masks
+from experiments.train.network_metrics import all_masks
 from experiments.train.state import LearnerState, MetricAccumulator, RolloutState
 
 TOGETHER = ("ne+redo", "static+regenerative_l2", "rigl+reset", "static+plasticity_injection")

@@ -33,8 +33,8 @@ import ne_jax
 from agents.networks import ActorCritic
 from agents.sac import GaussianActor, SACSettings, make_sac, sample_action
 from agents.updates import Network, Optimiser, train_states
+from experiments.build.methods import density_schedule, network_settings
 from experiments.build.optimisers import make_optimisers
-from experiments.build.rules import density_schedule, network_settings
 
 SAC = SACSettings(RATE, hidden=(16, 12), tau=0.1, initial_temperature=0.7, random_steps=10)
 STILL = replace(VISION, shift_pad=0)

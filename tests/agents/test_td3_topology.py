@@ -11,7 +11,7 @@ import pytest
 from small_agents import QUICK, STATES, TD3, UPDATES, batches, now, pick, settings, td3
 
 import ne_jax
-from experiments.build.rules import density_schedule, network_settings
+from experiments.build.methods import density_schedule, network_settings
 
 SEEDS = 2
 CONFIG = replace(TD3, ema=0.9, tau=0.1)

@@ -17,7 +17,7 @@ from experiments.build.optimisers import make_optimisers
 from experiments.record.checkpoints import Checkpoints
 from experiments.train.evaluation import host_evaluator
 from experiments.train.loop import Run, train_on_host
-from experiments.train.measure import measure_plasticity
+from experiments.train.network_metrics import measure_plasticity
 from experiments.train.schedule import Schedule
 from experiments.train.step import make_steps
 

@@ -19,7 +19,7 @@ from envs.pools.device import DevicePool, auto_reset_step
 from envs.types import ArraySpec, DeviceEnv, EnvSpec, TimeStep
 from experiments.build.optimisers import make_optimisers
 from experiments.train.loop import Run, make_advance, train_on_device
-from experiments.train.measure import measure_plasticity
+from experiments.train.network_metrics import measure_plasticity
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import NEVER, WORLD, key_at
 from experiments.train.step import Steps, make_steps

@@ -14,7 +14,7 @@ from experiments.build import experiment as setups
 from experiments.build.experiment import setup
 from experiments.run import run
 from experiments.train.experience import Dynamic
-from ne_jax.review import make_review
+from ne_jax.experience_review import make_review
 
 REVIEW = dict(mode="gate", every=7, fraction=0.2, awaken=1.0, gain=1e4, window=3, most=0.7, auto_batch=True)
 DYNAMIC: dict[str, Any] = dict(on=True, min_size=60, threshold=1e-6, every=60)

@@ -8,8 +8,8 @@ import pytest
 import ne_jax
 from configs import common
 from experiments.build.checks import flatten, validate
-from experiments.build.method import library
-from experiments.build.settings import RunSettings
+from experiments.build.default_settings import RunSettings
+from experiments.build.method_types import library
 from experiments.build.settings_page import page
 from settings import settings_of
 

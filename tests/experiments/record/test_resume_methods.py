@@ -4,7 +4,7 @@ import pytest
 import tiny
 import tiny_device
 
-from experiments.build.rules import METHODS
+from experiments.build.methods import METHODS
 
 SAVED = 23  # between two rounds; the first update is that of step 6, rounds come every 4, resets every 8
 

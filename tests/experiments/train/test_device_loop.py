@@ -12,7 +12,7 @@ from tiny_device import build, train
 
 import ne_jax
 from experiments.train.loop import Run, train_on_host
-from experiments.train.measure import all_masks
+from experiments.train.network_metrics import all_masks
 from experiments.train.schedule import Schedule
 
 

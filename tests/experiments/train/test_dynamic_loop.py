@@ -15,7 +15,7 @@ from tiny_device import build, fresh, pool_of
 from experiments.train.experience import Dynamic
 from experiments.train.loop import Run, train_on_host
 from experiments.train.schedule import Schedule
-from ne_jax.review import make_review
+from ne_jax.experience_review import make_review
 
 FORGETS = Dynamic(min_size=5, threshold=0.0)  # at the least difference between policies
 GATE = make_review("gate", every=3, awaken=1.0, auto_batch=True)

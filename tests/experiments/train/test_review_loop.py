@@ -14,7 +14,7 @@ from tiny_device import build
 from agents.types import Clock
 from experiments.train.experience import critic_fau
 from experiments.train.seeds import LEARN, key_at
-from ne_jax.review import make_review
+from ne_jax.experience_review import make_review
 
 GATE: Any = make_review("gate", every=3, awaken=1.0, fraction=0.3, auto_batch=True)
 SLOPE = make_review("slope", every=2, window=3, most=1.0)

@@ -11,7 +11,7 @@ from experiments.build.experiment import setup
 from experiments.build.tasks import make_tasks
 from experiments.record.curves import draw_curves, switches
 from experiments.record.folder import Folder
-from experiments.record.metrics import read_metrics
+from experiments.record.metrics_files import read_metrics
 from experiments.run import run
 from experiments.train.tasks import (
     Evaluated,

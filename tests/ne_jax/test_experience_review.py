@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ne_jax.review import make_review, repeat_half
+from ne_jax.experience_review import make_review, repeat_half
 
 
 def made(mode="gate", **settings) -> Any:

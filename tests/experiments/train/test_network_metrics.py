@@ -9,7 +9,7 @@ import tiny_device
 from tiny import lane
 
 from agents.updates import TrainState, train_states
-from experiments.train.measure import measure_plasticity
+from experiments.train.network_metrics import measure_plasticity
 from experiments.train.schedule import Schedule
 
 

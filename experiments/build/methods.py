@@ -8,7 +8,7 @@ from dataclasses import replace
 from ml_collections import ConfigDict
 
 import ne_jax
-from experiments.build.method import Context, Method, activity_of, keywords, library
+from experiments.build.method_types import Context, Method, activity_of, keywords, library
 from ne_jax.schedules import Share
 from settings import Setting
 
