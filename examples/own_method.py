@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 import ne_jax
 from configs import gymnax_states
-from experiments.build.method import library
-from experiments.build.rules import METHODS
+from experiments.build.method_types import library
+from experiments.build.methods import METHODS
 from ne_jax.activity import Activity
 from ne_jax.rule import Step, within_masks
 from ne_jax.rules.resets import Initialise
@@ -129,7 +129,7 @@ def _reset_smallest(
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """TD3 on Gymnax tasks with one of the two, and their lines of the registry, which is experiments/build/rules.py."""
+    """TD3 on Gymnax tasks with one of the two, and their lines of the registry of experiments/build/methods.py."""
     METHODS["dormant_noise"] = library(dormant_noise, period="every", encoder=True)
     METHODS["reset_unused"] = library(reset_unused, period="every", encoder=True)
     config = gymnax_states.get_config(variant)

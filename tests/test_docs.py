@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -11,8 +13,7 @@ import pytest
 from examples import own_agent, own_method
 from experiments.build.agent import AGENTS
 from experiments.build.experiment import setup
-from experiments.build.rules import METHODS
-from experiments.run import run
+from experiments.build.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"own_agent": own_agent, "own_method": own_method}
@@ -45,8 +46,9 @@ def test_a_page_shows_its_example_whole(name):
 
 @pytest.mark.parametrize("name, code", BLOCKS, ids=[f"{name}-{len(code)}" for name, code in BLOCKS])
 def test_every_other_block_runs(name, code):
-    names = {"__name__": name}
-    exec(compile(code, f"docs/{name}.md", "exec"), names)
+    page, names = (ROOT / f"docs/{name}.md").read_text(), {"__name__": name}
+    lines_before = page[: page.index(code)].count("\n")  # so that an error names the line of the page
+    exec(compile("\n" * lines_before + code, f"docs/{name}.md", "exec"), names)
     for each, function in list(names.items()):
         if each.startswith("test_"):
             function()
@@ -57,13 +59,24 @@ def test_the_blocks_are_as_many_as_the_pages_have():
     assert len(BLOCKS) == 3 and len(found) == 4
 
 
-def test_agent_and_methods_train_together(registries, tmp_path):
-    own_method.get_config("smoke")
+BOTH = """
+from examples import own_agent, own_method
+
+
+def get_config():
+    own_method.get_config()  # registers
     config = own_agent.get_config("smoke")
-    assert "policy_delay" not in config.agent and config.agent.hidden == (32, 32)
     config.plasticity.method = "ne+dormant_noise+reset_unused"
-    config.update(seeds=(3,), results_dir=str(tmp_path), video=dict(every=0), total_frames=260)
-    assert run(config) == 0
+    config.update(seeds=(3,), video=dict(every=0), total_frames=260)
+    return config
+"""
+
+
+def test_agent_and_methods_train_together(tmp_path):
+    (tmp_path / "both.py").write_text(BOTH)
+    flags = [f"--config={tmp_path / 'both.py'}", f"--config.results_dir={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "experiments.run", *flags], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     (path,) = tmp_path.rglob("metrics.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["train/updates"] for row in rows] == [0, 0, 0, 60]
