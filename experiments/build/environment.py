@@ -151,7 +151,7 @@ def _check_spec(config: ConfigDict, spec: EnvSpec) -> None:
     if spec.pixels:
         found["image_size"] = jax.eval_shape(spec.observe, spec.scene).shape[0]
     for key, value in found.items():
-        if config.env[key] != value:
+        if config.env.get(key, value) != value:
             raise ValueError(
                 f"env.{key}={config.env[key]} is no setting of kind {config.env.kind}, whose {spec.name} has {value}; "
                 f"set --config.env.{key}={value}"

@@ -5,24 +5,27 @@ from __future__ import annotations
 import math
 
 import jax
+from jaxtyping import Array, Bool, Key
 from ml_collections import ConfigDict
 
 import ne_jax
 from agents.types import Agent, AgentState
 from agents.updates import train_states
-from experiments.build.methods import SPARSE, density_schedule, network_settings
+from experiments.build.methods import density_schedule, network_settings
 from experiments.train.network_metrics import all_masks
 
 
 def sparse_layers(config: ConfigDict, agent: Agent, total_updates: int) -> list[tuple[str, int, int, int]]:
     """Path, size, initial and final number of weights of each sparse layer."""
+
+    def begun(key: Key[Array, ""]) -> dict[str, dict[str, Bool[Array, "..."]]]:
+        return {name: ne_jax.masks(model.opt_state) for name, model in train_states(agent.init(key)).items()}
+
     rows = []
-    for name, model in train_states(jax.eval_shape(agent.init, jax.random.key(0))).items():
-        density = (
-            density_schedule(network_settings(config, name), total_updates) if ne_jax.masks(model.opt_state) else None
-        )
+    for name, masks in jax.eval_shape(begun, jax.random.key(0)).items():
+        density = density_schedule(network_settings(config, name), total_updates) if masks else None
         if density is not None:
-            shapes = ne_jax.sparse_shapes(model.params, SPARSE)
+            shapes = {path: mask.shape for path, mask in masks.items()}
             first, last = (ne_jax.counts(d, shapes) for d in (density.initial, density.final))
             rows += [(f"{name}/{path}", leaf_size(shapes[path]), first[path], last[path]) for path in sorted(shapes)]
     return rows

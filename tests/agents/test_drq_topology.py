@@ -141,7 +141,7 @@ def test_methods_differ_in_their_optimisers_only():
         assert shapes[0] == shapes[1]
         assert ne_jax.masks(getattr(dense, name).opt_state) == {}
     jax.tree.map(np.testing.assert_array_equal, dense.encoder, sparse.encoder)
-    obs = batches(1).obs[0, 0]
+    obs = jnp.asarray(batches(1).obs[0, 0])
     for step in (now(0), now(50), None):
         actions = [drq(method=method).act(sparse, obs, jax.random.key(0), step) for method in ("none", "ne")]
         np.testing.assert_array_equal(actions[0], actions[1])

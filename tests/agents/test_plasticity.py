@@ -103,7 +103,7 @@ def test_lanes_are_solo_runs(name, method):
 
 
 BAD = [
-    (dict(every=0), "plasticity.every must be a positive number of updates, got 0"),
+    (dict(every=0), "plasticity.every must be positive, got 0"),
     (dict(omega=1.0), "plasticity.omega must lie in [0, 1), got 1.0"),
     (dict(omega=-0.1), "plasticity.omega must lie in [0, 1), got -0.1"),
     (dict(initial_sparsity=1.2), "plasticity.initial_sparsity must lie in [0, 1), got 1.2"),
@@ -126,7 +126,7 @@ BAD = [
     (dict(shrink=1.5), "plasticity.shrink must lie in [0, 1], got 1.5"),
     (dict(reset_tau=-1.0), "plasticity.reset_tau must not be negative, got -1.0"),
     (dict(l2_init=0.0), "plasticity.l2_init must be positive, got 0.0"),
-    (dict(reset_every=0), "plasticity.reset_every must be a positive number of updates, got 0"),
+    (dict(reset_every=0), "plasticity.reset_every must be positive, got 0"),
     (dict(growth_rate=0.01), "plasticity.growth_rate grows by the same number each round"),
     (dict(growth_rate=0.01, schedule="linear"), "plasticity.growth_rate=0.01 takes 668 updates"),
     (dict(method="reset", reset_every=60), "plasticity.reset_every=60 leaves no round in a run of"),

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -68,7 +69,7 @@ def batches(count, seed=0, shape=OBS):
 
 def now(number: Any) -> Clock:
     """The time of update `number`, in a run that updates once a step."""
-    number = np.int32(number)
+    number = jnp.int32(number)
     return Clock(number, number)
 
 
