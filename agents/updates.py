@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 import ne_jax
-from agents.types import AgentState, Clock, Params
+from agents.types import Clock, Params
 
 
 class Optimiser(NamedTuple):
@@ -39,8 +39,8 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def train_states(state: AgentState) -> dict[str, TrainState]:
-    """The trained networks of an agent's state, by name."""
+def train_states(state: PyTree) -> dict[str, TrainState]:
+    """The trained networks of an agent's state, by name; also of the shapes of one."""
     return {name: part for name, part in vars(state).items() if isinstance(part, TrainState)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from jaxtyping import Float
@@ -26,7 +27,14 @@ def read_config(folder: Path) -> ConfigDict:
     """
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"--run={folder} holds no config.json; give a folder that experiments.run has made")
-    return ConfigDict(json.loads((folder / "config.json").read_text()))
+    return ConfigDict(_with_tuples(json.loads((folder / "config.json").read_text())))
+
+
+def _with_tuples(value: Any) -> Any:
+    """What JSON has as a list is a tuple in a config."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def play(folder: Path, config: ConfigDict, episodes: int) -> Float[ndarray, "seeds episodes"]:

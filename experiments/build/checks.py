@@ -27,6 +27,12 @@ def validate(config: ConfigDict) -> None:
     for key in ("action_repeat", "frame_stack", "num_envs"):
         if config.env[key] < 1:
             raise ValueError(f"env.{key} must be positive, got {config.env[key]}")
+    counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity")
+    periods = ("plasticity.every", "plasticity.reset_every", "review.every", "review.window")
+    for key in counters + periods:
+        group, _, name = key.partition(".")
+        if config[group].get(name, 0) >= 2**31:
+            raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")
     if config.review.auto_batch and config.batch_size % 2:
         raise ValueError(f"review.auto_batch halves batches, so batch_size must be even, got {config.batch_size}")
     _check_dynamic(config)

@@ -34,12 +34,12 @@ class DynamicSettings:
 class ReplaySettings:
     """What the agent learns from."""
 
-    capacity: int = setting(100_000, "of each seed, shared by its environments", unit="scenes", below=2**31)
+    capacity: int = setting(100_000, "of each seed, shared by its environments", unit="scenes")
     store: Literal["auto", "scene", "frame"] = setting(
         "auto", "scenes, drawn when sampled, or frames, as they were observed; auto: frames while memory lasts"
     )
     nstep: int = setting(1, "rewards that a return sums before it bootstraps", unit="agent steps", least=1)
-    nstep_from: int = setting(0, "before it returns sum a single reward", unit="agent steps", least=0, below=2**31)
+    nstep_from: int = setting(0, "before it returns sum a single reward", unit="agent steps", least=0)
     discount: float = setting(0.99, "per agent step", least=0, most=1)
     vary: VarySettings = group(VarySettings)
     reward_scale: float = setting(
@@ -55,11 +55,11 @@ class ReviewSettings:
     mode: Literal["none", "slope", "gate"] = setting(
         "none", "slope: the steadier the share, the more is reviewed; gate: while the share is low"
     )
-    every: int = setting(100, "from one measurement of the share to the next", unit="updates", least=1, below=2**31)
+    every: int = setting(100, "from one measurement of the share to the next", unit="updates", least=1)
     fraction: float = setting(0.3, "the oldest part of the replay, which is reviewed", above=0, most=1)
     awaken: float = setting(0.4, "gate: the share below which it reviews", least=0, most=1)
     gain: float = setting(0.9, "gate: probability 1 - 1 / (1 + gain * exp(awaken - share))", above=0)
-    window: int = setting(10, "slope: what it is taken over", unit="measurements", least=2, below=2**31)
+    window: int = setting(10, "slope: what it is taken over", unit="measurements", least=2)
     most: float = setting(0.5, "slope: the probability of a review while the share is steady", above=0, most=1)
     auto_batch: bool = setting(
         False, "learn from half of each batch while the share is below 0.9 * awaken; goes with any mode"
@@ -97,7 +97,6 @@ class PlasticitySettings:
     )
     every: int = setting(
         1_000, "from one round of growing and pruning, or of redo and grama, to the next", unit="updates", least=1,
-        below=2**31,
     )  # fmt: skip
     grad_accumulation: int = setting(1, "newest gradients whose mean a round sees", unit="updates", least=1)
     grow: Literal["gradient", "random"] = setting(
@@ -118,9 +117,7 @@ class PlasticitySettings:
     )
     rewire_until: float = setting(0.75, "share of all updates after which rigl and after=rewire stop", above=0, most=1)
     reset_tau: float = setting(0.1, "redo and grama recycle units at or below this score", least=0)
-    reset_every: int = setting(
-        20_000, "from one reset, or shrink_and_perturb, to the next", unit="updates", least=1, below=2**31
-    )
+    reset_every: int = setting(20_000, "from one reset, or shrink_and_perturb, to the next", unit="updates", least=1)
     reset_layers: Literal["all", "last"] = setting("all", "of actor and critic, never the encoder; last: their heads")
     shrink: float = setting(0.8, "shrink_and_perturb: weights are so many times the old ones", least=0, most=1)
     perturb: float = setting(0.2, "shrink_and_perturb: plus so many times fresh ones", least=0, most=1)

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 import ne_jax
 from agents.updates import Initialise, MakeOptimiser, Optimiser
+from experiments.build.default_settings import PlasticitySettings
 from experiments.build.methods import (
     METHODS,
     SPARSE,
@@ -18,6 +19,7 @@ from experiments.build.methods import (
     network_settings,
     round_period,
 )
+from settings import check_value, settings_of
 
 NO_ROUNDS = 2**31 - 1
 
@@ -67,6 +69,9 @@ def injected(settings: ConfigDict) -> bool:
 
 
 def _validate(settings: ConfigDict) -> None:
+    for each in settings_of(PlasticitySettings):
+        if each.key in settings:
+            check_value(each, settings[each.key], f"plasticity.{each.key}")
     period = round_period(settings) or settings.every
     if settings.grad_accumulation > period:
         keys = {settings.reset_every: "plasticity.reset_every=", settings.every: "plasticity.every="}
