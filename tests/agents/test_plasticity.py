@@ -70,7 +70,7 @@ def test_every_method_starts_and_is_saved(name, method, tmp_path):
     checkpoints.close()
     sparse = {path for path, *_ in sparse_layers(config, agent, UPDATES)}
     topology = [each for each in method.split("+") if each != "none" and METHODS[each].density]
-    assert bool(sparse) == bool(topology) and sparse == set(all_masks(shapes))
+    assert bool(sparse) == bool(topology) and sparse == set(all_masks(state))
 
 
 @pytest.mark.slow
