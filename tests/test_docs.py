@@ -72,6 +72,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_agent_and_methods_train_together(tmp_path):
     (tmp_path / "both.py").write_text(BOTH)
     flags = [f"--config={tmp_path / 'both.py'}", f"--config.results_dir={tmp_path}"]

@@ -57,8 +57,9 @@ def test_nnx_classification(capsys):
 
 
 def test_vmapped_make_train(capsys):
-    (params, opt_state), log = jax.device_get(vmapped_make_train.main(seeds=2))
-    config, masks = vmapped_make_train.CONFIG, ne_jax.masks(opt_state)
+    (params, opt_state), log = vmapped_make_train.main(seeds=2)
+    config = vmapped_make_train.CONFIG
+    params, masks, log = jax.device_get((params, ne_jax.masks(opt_state), log))
     assert set(masks) == {"params/hidden_0/kernel", "params/hidden_1/kernel"}
     rounds = range(0, 2 * config["updates"], config["every"])
     for lane in range(2):
@@ -91,6 +92,7 @@ def test_rounds_stay_behind_a_branch():
     assert set(selections(jax.make_jaxpr(train)(keys, state).jaxpr)) == {(True, True)}
 
 
+@pytest.mark.slow
 def test_own_environment(tmp_path):
     own_environment.main(str(tmp_path), ("td3",), 2_500)
     rows = read_metrics(tmp_path / "td3_ne_reach" / "0" / "metrics.jsonl")

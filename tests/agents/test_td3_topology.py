@@ -51,7 +51,9 @@ def masks_of(state, name) -> dict[str, np.ndarray]:
     return {key: np.asarray(mask) for key, mask in ne_jax.masks(getattr(state, name).opt_state).items()}
 
 
-@pytest.mark.parametrize(("delay", "every"), TIMES)
+@pytest.mark.parametrize(
+    ("delay", "every"), [*TIMES[:2], *(pytest.param(*each, marks=pytest.mark.slow) for each in TIMES[2:])]
+)
 def test_zeros_stay_in_everything_that_is_kept(delay, every):
     for number, state in enumerate(path(delay, every)):
         for name, target in (("critic", state.target_critic), ("actor", state.target_actor)):

@@ -163,7 +163,9 @@ def test_without_a_count_per_weight_the_steps_would_be_too_long():
         assert t == 200 or float(updates["w"][0]) == pytest.approx(-1, rel=1e-3), t
 
 
-@pytest.mark.parametrize("name", ["adam", "two counts", "multi-step"])
+@pytest.mark.parametrize(
+    "name", ["adam", *(pytest.param(each, marks=pytest.mark.slow) for each in ("two counts", "multi-step"))]
+)
 def test_lanes_and_a_lane_alone(name):
     tx = ne_jax.plastic(OPTIMISERS[name](), COHORTS, EVERY, where=None)
     update = jax.jit(jax.vmap(lambda g, s, p, key: tx.update(g, s, p, key=key)))

@@ -106,6 +106,7 @@ def test_each_seed_forgets_when_its_own_policy_has_moved():
     assert len(np.unique(batch.obs, axis=0)) == 100
 
 
+@pytest.mark.slow
 def test_the_device_loop_checks_when_the_host_loop_does():
     built = device()
     run, _ = train(built, ends=(3, 4, 9, 29))
@@ -124,6 +125,7 @@ def test_the_device_loop_checks_when_the_host_loop_does():
     assert gone > 4 and (np.asarray(run.rollout.replay_state.forgotten) == gone).all()
 
 
+@pytest.mark.slow
 def test_a_lane_is_the_seed_alone():
     together, alone = device(), build("td3", **DEVICE, seeds=(5,))
     one, other = (train(built, until=17)[0] for built in (together, alone))
