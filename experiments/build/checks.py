@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
-import jax
-import psutil
 from ml_collections import ConfigDict
 
 from experiments.build.default_settings import RunSettings
@@ -80,38 +77,6 @@ def _check_budget(config: ConfigDict) -> None:
         raise ValueError(
             f"total_frames={config.total_frames} makes {steps * config.env.num_envs} agent steps and "
             f"{int(steps * rate)} updates, which do not fit into the 32-bit step counter; lower it"
-        )
-
-
-def free_memory() -> int:
-    """Bytes free on the device, or in the machine where that is the device; what files fill as cache counts as free."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    return _within_container(psutil.virtual_memory().available)
-
-
-def total_memory() -> int:
-    """Bytes of the device's memory, or of the machine's where that is the device."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    return _within_container(psutil.virtual_memory().total)
-
-
-def _within_container(machine: int) -> int:
-    container = Path("/sys/fs/cgroup/memory.max")
-    limit = container.read_text().strip() if container.exists() else "max"
-    return machine if limit == "max" else min(machine, int(limit))
-
-
-def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:
-    """MemoryError if `seeds` replays of `nbytes` each do not fit into nine tenths of the `free` bytes."""
-    if nbytes * seeds > 0.9 * free:
-        most = int(0.9 * free / seeds / (nbytes / capacity))
-        raise MemoryError(
-            f"replay.capacity={capacity} needs {nbytes * seeds / 1e9:.1f} GB for {seeds} seeds and {free / 1e9:.1f} GB "
-            f"are free; set --config.replay.capacity={most} or train fewer seeds"
         )
 
 

@@ -18,10 +18,10 @@ from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike
 from envs.types import DeviceKind, EnvSpec, HostKind
 from experiments.build.agent import make_agent
-from experiments.build.checks import check_memory, check_window, free_memory, total_memory, validate
+from experiments.build.checks import check_window, validate
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
 from experiments.build.optimisers import make_optimisers
-from experiments.build.replay import choose_store, make_vary
+from experiments.build.replay import check_memory, choose_store, free_memory, make_vary, total_memory
 from experiments.build.tasks import make_tasks
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
 from experiments.train.experience import Dynamic

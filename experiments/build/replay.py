@@ -1,11 +1,13 @@
-"""What the replay stores: scenes, which are drawn when they are sampled, or the frames that were seen."""
+"""What the replay stores, scenes that are drawn when sampled or the frames that were seen, and whether that fits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
 from ml_collections import ConfigDict
 
 from agents.replay import nbytes
@@ -45,3 +47,35 @@ def make_vary(config: ConfigDict, spec: EnvSpec, store: str) -> Callable[..., An
     if store == "frame":
         raise ValueError("replay.vary changes scenes when they are drawn for a batch; set --config.replay.store=scene")
     return spec.vary(**shares)
+
+
+def free_memory() -> int:
+    """Bytes free on the device, or in the machine where that is the device; what files fill as cache counts as free."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return _within_container(psutil.virtual_memory().available)
+
+
+def total_memory() -> int:
+    """Bytes of the device's memory, or of the machine's where that is the device."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return _within_container(psutil.virtual_memory().total)
+
+
+def _within_container(machine: int) -> int:
+    container = Path("/sys/fs/cgroup/memory.max")
+    limit = container.read_text().strip() if container.exists() else "max"
+    return machine if limit == "max" else min(machine, int(limit))
+
+
+def check_memory(nbytes: int, seeds: int, capacity: int, free: int) -> None:
+    """MemoryError if `seeds` replays of `nbytes` each do not fit into nine tenths of the `free` bytes."""
+    if nbytes * seeds > 0.9 * free:
+        most = int(0.9 * free / seeds / (nbytes / capacity))
+        raise MemoryError(
+            f"replay.capacity={capacity} needs {nbytes * seeds / 1e9:.1f} GB for {seeds} seeds and {free / 1e9:.1f} GB "
+            f"are free; set --config.replay.capacity={most} or train fewer seeds"
+        )

@@ -6,20 +6,15 @@ removed, how many are born and where is what tells them apart.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
-from ne_jax.activity import Activity, incoming
+from ne_jax.activity import Activity
 from ne_jax.rule import Network, Rule, Step
-from ne_jax.rules.topology import Birth, Grow, Layer, Plan, Revive, change_topology
+from ne_jax.rules.topology import Birth, Grow, Layer, Plan, Prune, Revive, change_topology, smallest, to_prune
 from ne_jax.schedules import DensitySchedule, Share, counts_at
-from ne_jax.sparsity import select
-from ne_jax.units import gradient_idle, idle_units
-
-Prune = Literal["dormant", "grama", "magnitude", "none"]
 
 
 def neuroplastic(
@@ -69,12 +64,12 @@ def neuroplastic(
         net = jnp.maximum(target - n, 0)
         # grown = net + pruned, so pruned <= omega * grown means pruned <= net * omega / (1 - omega)
         cap = jnp.floor(net * (omega / (1 - omega))).astype(jnp.int32)
-        pruned = _to_prune(layer, network, prune, cap, tau)
+        pruned = to_prune(layer, network, prune, cap, tau)
         recycled = None if prune == "magnitude" else pruned
         if rewire is not None:
             exchanged = jnp.where(schedule.progress(step) >= 1, _share(rewire, step, n), 0)
-            smallest = _smallest(layer, exchanged)
-            pruned = smallest if pruned is None else pruned | smallest
+            dropped = smallest(layer, exchanged)
+            pruned = dropped if pruned is None else pruned | dropped
         return Plan(pruned, net if pruned is None else net + pruned.sum(), recycled)
 
     return change_topology("neuroplastic", plan, activity if prune == "dormant" else None, grow, birth, revive)
@@ -158,7 +153,7 @@ def magnitude_prune(schedule: DensitySchedule) -> Rule:
 
     def plan(layer: Layer, step: Step, network: Network) -> Plan:
         target = counts_at(schedule, {path: mask.shape for path, mask in network.masks.items()}, step)[layer.path]
-        return Plan(_smallest(layer, layer.mask.sum() - target), jnp.zeros((), jnp.int32))
+        return Plan(smallest(layer, layer.mask.sum() - target), jnp.zeros((), jnp.int32))
 
     return change_topology("magnitude_prune", plan, None, "gradient", "zero", "none")
 
@@ -167,32 +162,10 @@ def _exchange(name: str, share: Share, grow: Grow, birth: Birth, revive: Revive)
     _check(birth=birth, revive=revive)
 
     def plan(layer: Layer, step: Step, network: Network) -> Plan:
-        pruned = _smallest(layer, _share(share, step, layer.mask.sum()))
+        pruned = smallest(layer, _share(share, step, layer.mask.sum()))
         return Plan(pruned, pruned.sum())
 
     return change_topology(name, plan, None, grow, birth, revive)
-
-
-def _to_prune(
-    layer: Layer, network: Network, prune: Prune, cap: Int[Array, ""], tau: float
-) -> Bool[Array, "*fan units"] | None:
-    """At most `cap` of the layer's weights: the smallest, or those into dormant units. None: never any."""
-    if prune == "none" or (prune == "dormant" and network.activations is None):
-        return None
-    if prune == "magnitude":
-        return _smallest(layer, cap)
-    units = layer.mask.shape[-1]
-    if prune == "grama":
-        idle = gradient_idle(layer.gradient, tau)
-    else:
-        idle = idle_units(layer.path, units, network.activations or {}, tau)
-    # All candidates, or where they exceed the cap, unit after unit in random order up to it.
-    order = jax.random.uniform(layer.key, (units,))
-    return select(jnp.broadcast_to(order, layer.mask.shape), cap, among=layer.mask & incoming(idle, layer.mask.shape))
-
-
-def _smallest(layer: Layer, count: Int[Array, ""]) -> Bool[Array, "*fan units"]:
-    return select(-jnp.abs(layer.kernel), count, among=layer.mask)
 
 
 def _share(share: Share, step: Step, n: Int[Array, ""]) -> Int[Array, ""]:

@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from ne_jax.activity import Activity, incoming
 from ne_jax.rule import Evolved, Network, Rule, Step, stateless
 from ne_jax.sparsity import Leaves, select
-from ne_jax.units import beside
+from ne_jax.units import beside, gradient_idle, idle_units
 
+Prune = Literal["dormant", "grama", "magnitude", "none"]
 Grow = Literal["gradient", "random"]
 Birth = Literal["zero", "lecun"]
 Revive = Literal["none", "bias", "lecun"]
@@ -83,6 +84,29 @@ def change_topology(
         return Evolved(params, masks, fresh)
 
     return Rule(stateless(evolve), activity, name=name)
+
+
+def to_prune(
+    layer: Layer, network: Network, prune: Prune, cap: Int[Array, ""], tau: float
+) -> Bool[Array, "*fan units"] | None:
+    """At most `cap` of the layer's weights: the smallest, or those into dormant units. None: never any."""
+    if prune == "none" or (prune == "dormant" and network.activations is None):
+        return None
+    if prune == "magnitude":
+        return smallest(layer, cap)
+    units = layer.mask.shape[-1]
+    if prune == "grama":
+        idle = gradient_idle(layer.gradient, tau)
+    else:
+        idle = idle_units(layer.path, units, network.activations or {}, tau)
+    # All candidates, or where they exceed the cap, unit after unit in random order up to it.
+    order = jax.random.uniform(layer.key, (units,))
+    return select(jnp.broadcast_to(order, layer.mask.shape), cap, among=layer.mask & incoming(idle, layer.mask.shape))
+
+
+def smallest(layer: Layer, count: Int[Array, ""]) -> Bool[Array, "*fan units"]:
+    """The `count` weights of the layer with the smallest magnitude."""
+    return select(-jnp.abs(layer.kernel), count, among=layer.mask)
 
 
 def _to_grow(
