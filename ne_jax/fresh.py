@@ -49,7 +49,7 @@ def update(
     """`inner.update`, with each weight's bias corrected by the updates since its own birth.
 
     Args:
-        renewable: the leaves whose weights can be born again; all others go by the shared count, at no cost.
+        renewable: the leaves whose weights can be born again; all others go by the shared count, in no more time.
 
     Raises:
         ValueError: the optimiser uses its count for something else than elementwise arithmetic.

@@ -135,7 +135,10 @@ def _check_chain(rules: tuple[Rule, ...]) -> None:
     owners = [name for name in names if name in TOPOLOGIES]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{name} comes twice in a chain of {', '.join(names)}; once is all it can do")
+            raise ValueError(
+                f"{name} comes twice in a chain of {', '.join(names)}; once is all it can do (rules of your own need a "
+                "`name` each)"
+            )
     if len(owners) > 1:
         raise ValueError(f"{' and '.join(owners)} cannot share a network: each of them says alone what is connected")
     changing = [each.name for each in rules if each.evolve is not None]
@@ -156,7 +159,14 @@ def _init_all(rules: tuple[Rule, ...], params: Leaves, masks: Masks) -> RuleStat
 
 def _observe_all(rules: tuple[Rule, ...], state: RuleState, step: Step, network: Network) -> RuleState:
     pairs = zip(rules, _states(rules, state), strict=True)
-    return tuple(own if each.observe is None else each.observe(own, step, network) for each, own in pairs)
+    return tuple(
+        own if each.observe is None else each.observe(own, step, _as_seen_by(each, network)) for each, own in pairs
+    )
+
+
+def _as_seen_by(rule: Rule, network: Network) -> Network:
+    """A rule that asks for no activations sees none, whoever else does."""
+    return network if rule.activity is not None else network._replace(activations=None)
 
 
 def _evolve_all(
@@ -167,9 +177,11 @@ def _evolve_all(
     for i, each in enumerate(rules):
         if each.evolve is None:
             continue
-        # The first method draws what it would draw alone. It may split the key, and splits are small numbers.
-        own_key = key if i == 0 else jax.random.fold_in(key, 2**31 - i)
-        states[i], changed = each.evolve(states[i], own_key, step, network)
+        # The first method draws what it would draw alone. It may split the key, and splits are small numbers. A chain
+        # in the chain counts as all its methods, so that no two of them draw the same.
+        place = sum(len(before.name.split("+")) for before in rules[:i])
+        own_key = key if place == 0 else jax.random.fold_in(key, 2**31 - place)
+        states[i], changed = each.evolve(states[i], own_key, step, _as_seen_by(each, network))
         network = network._replace(params=network.params | changed.params, masks=network.masks | changed.masks)
         params, masks = params | changed.params, masks | changed.masks
         fresh |= {path: flags | fresh.get(path, False) for path, flags in changed.fresh.items()}

@@ -44,7 +44,7 @@ class PlasticState(NamedTuple):
     gathered: tuple[Leaves, Int[Array, ""]] | None
     """Sum of the newest dense gradients and how many they are, where a round looks at several."""
     ever: Masks | None
-    """The weights that have existed at some time; None where the topology cannot change, as with `record`."""
+    """The weights that have existed at some time; None without rounds or without masks, as with `record`."""
     record: Record | None
 
 
@@ -73,7 +73,7 @@ def masks(opt_state: optax.OptState) -> Masks:
 
 
 def record(opt_state: optax.OptState) -> Record | None:
-    """What the newest round inside any optax state did; None if the topology in it cannot change."""
+    """What the newest round inside any optax state did; None if nothing in it has both rounds and masks."""
     return next((state.record for state in _states(opt_state) if state.record is not None), None)
 
 

@@ -47,12 +47,15 @@ def plastic(
     In a round the update of a removed weight is `-p`, of a newborn or reset one what makes it its new value. What
     `inner` keeps of either (`optax.tree_map_params` finds it) goes back to its initial value: moments of Adam to zero.
     From then on `inner` counts the updates of such a weight from zero, so that it trains as under a new optimiser (see
-    `ne_jax.fresh`), while the clocks of learning-rate schedules go on.
+    `ne_jax.fresh`), while the clocks of learning-rate schedules go on. So does a leaf that a rule lets train only from
+    some update on. `inner` must keep its count in a named field beside its moments, as optax's own optimisers do; a
+    count anywhere else is taken for a clock.
 
     Args:
         where: which leaves are sparse; None for a dense network, which has no masks.
         seed: of the random numbers, where `update` gets no key.
-        accumulate: a round sees the mean of the dense gradients of the last so many updates, its own included.
+        accumulate: a round sees the mean of the dense gradients of the last so many updates, its own included: of the
+            sparse leaves, or of the kernels of a dense network; of other leaves it sees the newest.
 
     `update` takes these extra arguments, all optional:
         step: updates made so far, an int32 scalar. Where it is the same for all lanes of a `vmap`, pass it unbatched:
@@ -89,7 +92,8 @@ def _init(setup: _Setup, plain: bool, params: PyTree) -> PlasticState:
     masks = {} if setup.where is None else nonzero(params, setup.where)
     leaves = leaves_by_path(params)
     inner = setup.inner.init(params)
-    births = fresh.init_births(setup.inner, inner, params) if rounds else None
+    can_begin = rounds or rule.trainable is not None
+    births = fresh.init_births(setup.inner, inner, params) if can_begin else None
     if births is not None and plain:
         # Says at once if it cannot be done; an optimiser with extra arguments says so in its first update.
         jax.eval_shape(partial(fresh.update, setup.inner, births, frozenset(leaves)), params, inner, params)
@@ -138,14 +142,18 @@ def _update(
     descent = setup.inner.update
     if rule.evolve is not None and key is None:
         key = jax.random.fold_in(jax.random.key(setup.seed), step)
-    if state.births is not None and key is not None:
-        renewable = _renewable(setup, state, params, dense, batch, key, step)
+    waiting = _waiting(rule, step, params)
+    if state.births is not None:
+        renewable = frozenset(waiting)
+        if rule.evolve is not None and key is not None:
+            renewable |= _renewable(setup, state, params, dense, batch, key, step)
         descent = partial(fresh.update, setup.inner, state.births, renewable)
     updates, inner = descent(_limit(rule, step, state.masks, updates), state.inner, params, **extra)
     # Masked again, because an inner transformation may move weights without any gradient (noise, for example).
     updates = _limit(rule, step, state.masks, updates)
     gathered = _gather(setup, state.gathered, dense, step)
-    state = state._replace(inner=inner, count=state.count + 1, before=before, gathered=gathered)
+    births = fresh.born_again(state.births, inner, waiting)  # what does not train yet begins when it may
+    state = state._replace(inner=inner, count=state.count + 1, before=before, gathered=gathered, births=births)
     activations = None
     if rule.observe is not None:
         activations = None if rule.activity is None else rule.activity(params, batch)
@@ -158,6 +166,14 @@ def _update(
         operands = (updates, state, params, dense, batch, activations, key, step)
         updates, state = cond_any(due, partial(_round, setup), _keep, *operands)
     return updates, state
+
+
+def _waiting(rule: Rule, step: Int[Array, ""], params: PyTree) -> dict[str, Bool[Array, ""]]:
+    """Of the leaves that do not train throughout: whether they do not train now."""
+    if rule.trainable is None:
+        return {}
+    allowed = {path: rule.trainable(step, path) for path in leaves_by_path(params)}
+    return {path: ~jnp.asarray(now) for path, now in allowed.items() if now is not True}
 
 
 def _limit(rule: Rule, step: Int[Array, ""], masks: Masks, updates: PyTree) -> PyTree:

@@ -15,7 +15,8 @@ def plasticity_injection(at: int, *, trunk: str = "trunk", fresh: str = "fresh",
 
     Until `at` the trunk trains alone and the other two cancel; from `at` on the trunk is frozen and `fresh` learns what
     is to be added. The output is the same right before and after, and so is the number of trained parameters. The three
-    are modules of those names in the network; `inject` makes the last two equal. Other leaves train throughout.
+    are modules of those names in the network; `inject` makes the last two equal. Other leaves train throughout. What
+    trains from `at` on begins with the optimiser's counts at zero, see `plastic`.
 
     Args:
         at: updates before the injection, >= 0.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
+from operator import mul
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -155,7 +157,8 @@ def _inputs(path: str, following: Float[Array, "*fan inputs units"], network: Ne
             f"continual_backprop needs the activations of {path}, and there are only those of "
             f"{sorted(network.activations or {})}; sow them in its module, or leave it out by `follows`"
         )
-    if h.size % following.shape[-2]:
+    # All of a layer's units, or all of an image's values at once; the first axis is the batch's.
+    if following.shape[-2] not in accumulate(reversed(h.shape[1:]), mul):
         raise ValueError(f"{path} gives activations of shape {h.shape}, and {following.shape[-2]} inputs follow")
     return h.reshape(-1, following.shape[-2])
 
@@ -163,7 +166,9 @@ def _inputs(path: str, following: Float[Array, "*fan inputs units"], network: Ne
 def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
     """Replace the units that are due. Nothing is drawn in an update in which none is."""
     due = jnp.stack([layer.due for layer in state.values()]).max() >= 1
-    return evolve_if(due, partial(_replace, setup), state, key, step, network._replace(activations=None))
+    # Asked while there are activations, which say how large a layer's module is.
+    neutral = {path: beside(path, network) for path in state}
+    return evolve_if(due, partial(_replace, setup, neutral), state, key, step, network._replace(activations=None))
 
 
 def _least_useful(setup: _Setup, layer: Usefulness) -> Bool[Array, " units"]:
@@ -171,7 +176,14 @@ def _least_useful(setup: _Setup, layer: Usefulness) -> Bool[Array, " units"]:
     return select(-corrected, jnp.floor(layer.due).astype(jnp.int32), among=layer.age > setup.maturity)
 
 
-def _replace(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
+def _replace(
+    setup: _Setup,
+    neutral: dict[str, dict[str, float]],
+    state: Memory,
+    key: Key[Array, ""],
+    step: Step,
+    network: Network,
+) -> tuple[Memory, Evolved]:
     layers, drawn = _following(setup, network.params), leaves_by_path(setup.initialise(key))
     units = {path: _least_useful(setup, state[path]) for path in layers}
     params, fresh, adjusted = {}, {}, {}
@@ -185,12 +197,12 @@ def _replace(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netw
         if bias in network.params:
             # The old network's output of the units that go; the bias's optimiser state stays.
             moved = _handed_over(setup, state[path], units[path], network.params[following])
-            params[bias] = params.get(bias, network.params[bias]) + moved
+            params[bias] = params.get(bias, network.params[bias]) + moved.astype(network.params[bias].dtype)
             adjusted[bias] = jnp.ones(moved.shape, bool)
     for path, flags in units.items():
         put(path, incoming(flags, drawn[path].shape), drawn[path])
-        for leaf, neutral in beside(path, network).items():
-            put(leaf, flags, neutral)
+        for leaf, value in neutral[path].items():
+            put(leaf, flags, value)
     for path, following in layers.items():
         put(following, outgoing(units[path], drawn[following].shape), 0.0)
     after = {path: _begun(state[path], flags) for path, flags in units.items()}

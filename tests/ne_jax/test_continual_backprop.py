@@ -323,3 +323,52 @@ def test_networks_it_cannot_work_on():
     tx = ne_jax.plastic(optax.sgd(0.1), blind, 1, where=None)
     with pytest.raises(ValueError, match=r"needs the activations of hidden_0/kernel, and there are only those of"):
         tx.update(params, tx.init(params), params, batch=jnp.zeros((2, 7)))
+
+
+def normed(params, x):
+    """Activations of a layer whose module holds a dense layer and a norm; the second time of another width."""
+    dense, norm = params["hidden_0"]["dense"], params["hidden_0"]["norm"]
+    h = x @ dense["kernel"] + dense["bias"]
+    h = (h - h.mean(-1, keepdims=True)) / (h.std(-1, keepdims=True) + 1e-5)
+    return {"hidden_0": jax.nn.relu(h * norm["scale"] + norm["bias"])}
+
+
+def with_norm(key):
+    return {
+        "hidden_0": {
+            "dense": {"kernel": jax.random.normal(key, (4, 6)), "bias": jnp.full(6, 0.5)},
+            "norm": {"scale": jnp.full(6, 3.0), "bias": jnp.full(6, 0.25)},
+        },
+        "head": {"kernel": jnp.ones((6, 2)), "bias": jnp.zeros(2)},
+    }
+
+
+def follows(path, paths):
+    return "head/kernel" if path.startswith("hidden_0") else None
+
+
+def test_the_norm_of_a_unit_begins_anew_with_it():
+    rule = ne_jax.continual_backprop(normed, with_norm, replacement_rate=0.2, maturity=3, follows=follows)
+    params, tx = with_norm(jax.random.key(0)), ne_jax.plastic(optax.adam(0.0), rule, 1, where=None)
+    state, x = tx.init(params), jax.random.normal(jax.random.key(1), (8, 4))
+    for step in range(8):
+        updates, state = tx.update(
+            jax.tree.map(jnp.ones_like, params), state, params, batch=x, key=jax.random.key(step)
+        )
+        params = optax.apply_updates(params, updates)
+    gone = np.asarray(params["head"]["kernel"])[:, 0] == 0
+    assert 0 < gone.sum() < 6
+    norm, bias = params["hidden_0"]["norm"], params["hidden_0"]["dense"]["bias"]
+    np.testing.assert_array_equal(norm["scale"], np.where(gone, 1, 3))
+    np.testing.assert_array_equal(norm["bias"], np.where(gone, 0, 0.25))
+    np.testing.assert_array_equal(bias, np.where(gone, 0, 0.5))
+
+
+def test_activations_of_another_width_are_refused():
+    def halved(params, x):
+        return {"hidden_0": normed(params, x)["hidden_0"][:, ::2]}  # 8 * 3 values, a multiple of the 6 that follow
+
+    rule = ne_jax.continual_backprop(halved, with_norm, follows=follows)
+    params, tx = with_norm(jax.random.key(0)), ne_jax.plastic(optax.adam(0.0), rule, 1, where=None)
+    with pytest.raises(ValueError, match=r"gives activations of shape \(8, 3\), and 6 inputs follow"):
+        tx.update(params, tx.init(params), params, batch=jnp.ones((8, 4)))

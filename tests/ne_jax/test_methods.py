@@ -150,7 +150,7 @@ QUICK = ("neuroplastic", "with_redo", "set", "reset")
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in (*SPARSE, *DENSE)]
 )
-def test_a_vmapped_lane_is_the_solo_run_and_keys_decide(name):
+def test_a_vmapped_lane_is_the_solo_run_again_and_again(name):
     start, _, together = programs(name)
     seeds, steps = (0, 1), 2 * EVERY + 1
     lanes = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(start(jax.random.key(seed)) for seed in seeds))
@@ -279,7 +279,7 @@ def test_plasticity_injection_trains_one_copy_at_a_time():
 
 
 def test_accumulated_gradients_are_the_mean_of_the_newest():
-    """An rule that writes the gradient it sees into the weights."""
+    """A rule that writes the gradient it sees into the weights."""
 
     def show(key, step, network):
         seen = network.gradients["a"]

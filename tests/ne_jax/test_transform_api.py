@@ -58,7 +58,7 @@ def reset_bias(key, step, network):
     return ne_jax.Evolved({"a/bias": jnp.full(2, 7.0)}, {}, {"a/bias": jnp.array([True, False])})
 
 
-def test_an_evolution_may_change_one_leaf():
+def test_a_rule_may_change_one_leaf():
     tx = ne_jax.plastic(optax.adam(0.1), ne_jax.Rule(ne_jax.stateless(reset_bias)), every=2)
     params, state = PARAMS, tx.init(PARAMS)
     for _ in range(3):
@@ -89,7 +89,7 @@ def test_rounds_come_after_every_updates(explicit):
     assert seen == [3, 6, 9]
 
 
-def test_an_evolution_sees_dense_gradients_and_moved_weights():
+def test_a_rule_sees_dense_gradients_and_moved_weights():
     seen = {}
 
     def evolve(key, step, network):
