@@ -1,7 +1,7 @@
 """DrQ-v2 with Neuroplastic Expansion on DeepMind Control from pixels, physics and pictures both on the device.
 
 As configs/dmc_pixels.py, but with MJX physics, so that environment, renderer, replay and updates are one program.
-TaskSequence: cartpole_balance, cartpole_balance_sparse, cartpole_swingup, cartpole_swingup_sparse, pendulum_swingup,
+Tasks: cartpole_balance, cartpole_balance_sparse, cartpole_swingup, cartpole_swingup_sparse, pendulum_swingup,
 acrobot_swingup, acrobot_swingup_sparse, ball_in_cup_catch, reacher_easy, reacher_hard, finger_spin, finger_turn_easy,
 finger_turn_hard, cheetah_run, walker_stand, walker_walk, walker_run, hopper_stand, hopper_hop. Needs `mujoco-mjx`.
 

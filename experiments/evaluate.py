@@ -50,14 +50,14 @@ def play(folder: Path, config: ConfigDict, episodes: int) -> Float[ndarray, "see
     from experiments.build.experiment import setup
     from experiments.record.checkpoints import load_agent
 
-    if config.env.get("sequence"):
-        raise ValueError(f"--run={folder} has several tasks in turn; this plays runs of one task")
     config.eval.episodes, config.video.every = episodes, 0
     config.replay.store, config.replay.vary = "auto", {"camera": 0.0, "colour": 0.0, "light": 0.0}
     config.replay.capacity = 100 * config.env.num_envs  # never filled
     config.replay.dynamic.on = False
     experiment = setup(config)
     try:
+        if experiment.tasks is not None:
+            raise ValueError(f"--run={folder} has several tasks in turn; this plays runs of one task")
         places = [folder / str(seed) / "model" for seed in config.seeds]
         return experiment.evaluator.greedy(load_agent(places, experiment.agent, experiment.keys), 0).returns
     finally:

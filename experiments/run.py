@@ -143,20 +143,24 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def _add_keys_of_kind(argv: list[str]) -> None:
-    """Give the config the keys of the kind of environment that the command line names, which can then be set there.
+    """Let the command line set any key of the kind of environment, also one that the config file lacks.
 
     Raises:
         ValueError: there is no such kind.
     """
-    flag = "--config.env.kind"
-    given = [after if each == flag else each.removeprefix(f"{flag}=") for each, after in zip(argv, [*argv[1:], ""])]
-    names = [name for name, each in zip(given, argv) if each.split("=")[0] == flag]
-    if names:
+    prefix, given = "--config.env.", {}
+    for each, after in zip(argv, [*argv[1:], ""]):
+        if each.startswith(prefix):
+            key, equals, value = each.removeprefix(prefix).partition("=")
+            given[key] = value if equals else after
+    if given:
         from envs.registry import find_kind
         from experiments.build.environment import with_keys_of_kind
 
+        if "kind" in given:
+            find_kind(given["kind"])  # says what is wrong with the name before the config file is read
         parser = flags.FLAGS["config"].parser
-        parser.parse = partial(with_keys_of_kind, find_kind(names[-1]), parser.parse)
+        parser.parse = partial(with_keys_of_kind, given.get("kind"), tuple(given), parser.parse)
 
 
 def _sentence(error: Exception, argv: list[str]) -> str:

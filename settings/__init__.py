@@ -22,7 +22,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 _ABOUT = "about"
-_KINDS = {(int,): "a whole number", (float,): "a number"}
+_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,10 @@ def check(part: type, values: Mapping[str, Any] | Any, prefix: str = "") -> None
     for each in settings_of(part):
         value = values
         for name in each.key.split("."):
-            value = value[name] if isinstance(value, Mapping) else getattr(value, name)
+            try:
+                value = value[name] if isinstance(value, Mapping) else getattr(value, name)
+            except (KeyError, AttributeError) as error:
+                raise ValueError(f"there is no {prefix}{each.key} in the config, which needs it") from error
         check_value(each, value, prefix + each.key)
 
 
@@ -110,17 +113,25 @@ def check_value(setting: Setting, value: Any, key: str) -> None:
         return
     if setting.choices and value not in setting.choices:
         raise ValueError(f"{key} must be one of {', '.join(map(str, setting.choices))}, got {value!r}")
-    for each in value if isinstance(value, tuple | list) else (value,):
+    several = get_origin(setting.type) is tuple
+    if several and not isinstance(value, tuple | list):
+        raise ValueError(f"{key} must be a tuple, got {value!r}")
+    kind = get_args(setting.type)[0] if several else setting.type
+    each: Any
+    for each in tuple(value or ()) if several else (value,):
         if isinstance(each, float) and not math.isfinite(each):
             raise ValueError(f"{key} must be a finite number, got {each}")
-    kind = next((words for kinds, words in _KINDS.items() if setting.type in kinds), "")
-    if setting.type is bool and not isinstance(value, bool):
-        raise ValueError(f"{key} must be True or False, got {value!r}")
-    if kind and (not isinstance(value, int if setting.type is int else int | float) or isinstance(value, bool)):
-        raise ValueError(f"{key} must be {kind}, got {value!r}")
-    for each in value if isinstance(value, tuple | list) else (value,):
+        if kind in _KINDS and not _is_a(kind, each):
+            words = f"hold {_KINDS[kind].removeprefix('a ')}s only" if several else f"be {_KINDS[kind]}"
+            raise ValueError(f"{key} must {words}, got {value!r}")
         if isinstance(each, int | float) and not _within(setting.about, each):
             raise ValueError(f"{key} must {in_words(setting)}, got {value}")
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def in_words(setting: Setting) -> str:

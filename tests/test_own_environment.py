@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-from envs.registry import find_kind
 from experiments.build.environment import with_keys_of_kind
 from experiments.build.experiment import setup
 
@@ -37,7 +36,7 @@ def config_of(command):
     values = dict(flag.removeprefix("--config").split("=", 1) for flag in flags)
     path, _, variant = values.pop("").partition(":")
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-    config = with_keys_of_kind(find_kind(values[".env.kind"]), lambda _: module.get_config(variant), path)
+    config = with_keys_of_kind(values[".env.kind"], (), lambda _: module.get_config(variant), path)
     for key, value in values.items():
         group, name = key[1:].split(".")
         old = config[group][name]

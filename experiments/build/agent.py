@@ -51,7 +51,7 @@ def make_agent(config: ConfigDict, spec: EnvSpec, optimisers: MakeOptimiser) -> 
     kind = AGENTS[name]
     if not (spec.pixels or kind.from_states):
         raise ValueError(
-            f"agent.name={name} learns from pixels; set --config.env.pixels=True, or take configs with td3"
+            f"agent.name={name} learns from pixels; set --config.env.pixels=True, or take configs with td3 or sac"
         )
     _check_keys(config, kind, spec.pixels)
     settings = kind.settings(**_given(config, kind.settings))

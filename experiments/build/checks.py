@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.build.default_settings import RunSettings
-from settings import check
+from experiments.build.default_settings import EnvSettings, RunSettings
+from settings import check, check_value, settings_of
 
 
 def validate(config: ConfigDict) -> None:
@@ -17,13 +17,15 @@ def validate(config: ConfigDict) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{key} must be a finite number, got {value}")
     check(RunSettings, config)
+    for each in settings_of(EnvSettings):
+        if each.key in config.env and each.key != "backend":  # whose choices depend on the kind
+            check_value(each, config.env[each.key], f"env.{each.key}")
     seeds = config.seeds
     whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
     if not seeds or len(set(seeds)) != len(seeds) or not whole:
         raise ValueError(f"seeds must be different whole numbers from 0 to 2**32 - 1, at least one, got {tuple(seeds)}")
-    for key in ("action_repeat", "frame_stack", "num_envs"):
-        if config.env[key] < 1:
-            raise ValueError(f"env.{key} must be positive, got {config.env[key]}")
+    if config.env.action_repeat < 1:
+        raise ValueError(f"env.action_repeat must be positive, got {config.env.action_repeat}")
     counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity")
     periods = ("plasticity.every", "plasticity.reset_every", "review.every", "review.window")
     for key in counters + periods:

@@ -15,9 +15,11 @@ from settings import group, setting
 class VarySettings:
     """Stored scenes drawn differently for each sampled transition; all 0: as they were."""
 
-    camera: float = setting(0.0, "largest angle by which the camera moves around what can move", unit="degrees")
-    colour: float = setting(0.0, "largest share by which red, green and blue of each surface change")
-    light: float = setting(0.0, "largest share by which all light changes")
+    camera: float = setting(
+        0.0, "largest angle by which the camera moves around what can move", unit="degrees", least=0, below=90
+    )
+    colour: float = setting(0.0, "largest share by which red, green and blue of each surface change", least=0, below=1)
+    light: float = setting(0.0, "largest share by which all light changes", least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ReplaySettings:
         "auto", "scenes, drawn when sampled, or frames, as they were observed; auto: frames while memory lasts"
     )
     nstep: int = setting(1, "rewards that a return sums before it bootstraps", unit="agent steps", least=1)
-    nstep_from: int = setting(0, "before it returns sum a single reward", unit="agent steps", least=0)
+    nstep_from: int = setting(0, "until then, returns sum a single reward", unit="agent steps", least=0)
     discount: float = setting(0.99, "per agent step", least=0, most=1)
     vary: VarySettings = group(VarySettings)
     reward_scale: float = setting(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -41,6 +41,8 @@ def kind_of(config: ConfigDict) -> HostKind | DeviceKind:
             raise ValueError(f"env.backend must be one of {', '.join(backends)}, got {backend!r}")
         if backends[backend] != kind.name:
             return find_kind(backends[backend])  # it takes no workers
+    elif config.env.get("backend", "mujoco") != "mujoco":
+        raise ValueError(f"env.backend={config.env.backend!r} is for kind dmc, not for {name}; set it to mujoco")
     on_device = isinstance(kind, DeviceKind)
     if on_device == ("workers" in config.env):
         fitting = "gymnax_*.py" if on_device else "dmc_*.py or mujoco_*.py"
@@ -79,12 +81,23 @@ def _usual(key: str) -> list[Any]:
     return [each.default for settings in found for each in settings_of(settings) if each.key == key]
 
 
-def with_keys_of_kind(kind: Kind, load: Callable[[str], ConfigDict], argument: str) -> ConfigDict:
-    """A config file with all keys of the kind in `env`, at their defaults, so that the command line can set them."""
+def with_keys_of_kind(
+    name: str | None, given: Collection[str], load: Callable[[str], ConfigDict], argument: str
+) -> ConfigDict:
+    """A config file with the keys that its kind of environment has and it lacks, so that they can be set.
+
+    Args:
+        name: of another kind, all of whose keys are added; None keeps the file's own, and adds those that are `given`.
+    """
     config = load(argument)
+    if name is None and not set(given) - set(config.env):
+        return config
+    kind = find_kind(name or config.env.kind)
     with config.unlocked():
         for each in settings_of(kind.settings):
-            if each.key not in config.env and (each.default is not None or each.type in (int, float, str)):
+            wanted = name is not None or each.key in given
+            settable = each.default is not None or each.type in (int, float, str)
+            if wanted and settable and each.key not in config.env:
                 config.env[each.key] = placeholder(each.type) if each.default is None else each.default
     return config
 

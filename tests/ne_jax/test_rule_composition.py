@@ -1,5 +1,7 @@
 """Rules beside each other: whose keys, whose activations, and whose optimiser begins when."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import ne_jax
 
+HIDDEN = ne_jax.kernels_under("hidden")
 SHAPES = {"hidden_0": (5, 8), "hidden_1": (8, 8), "head": (8, 3)}
 
 
@@ -39,7 +42,7 @@ def test_no_two_methods_of_nested_chains_draw_the_same():
     seen = []
 
     def telling(name):
-        rule = drawing(name)
+        rule: Any = drawing(name)
 
         def evolve(state, key, step, network):
             seen.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
@@ -59,15 +62,16 @@ def test_a_rule_without_activity_sees_none_in_a_chain():
     growth = ne_jax.cosine_growth(0.3, 0.8, until=10)
     alone, beside = ne_jax.neuroplastic(growth), ne_jax.redo(activity, initialise, tau=0.0)
     x = jax.random.normal(jax.random.key(2), (6, 5))
-    params = ne_jax.sparsify(jax.random.key(0), initialise(jax.random.key(1)), ne_jax.uniform(0.3))
+    params = ne_jax.sparsify(jax.random.key(0), initialise(jax.random.key(1)), ne_jax.uniform(0.3), HIDDEN)
 
     def masks_after(rule):
-        tx = ne_jax.plastic(optax.sgd(0.0), rule, every=2)
+        tx = ne_jax.plastic(optax.sgd(0.0), rule, every=2, where=HIDDEN)
         state = tx.init(params)
         for step in range(3):
             gradients = jax.tree.map(lambda leaf: jnp.arange(leaf.size, dtype=jnp.float32).reshape(leaf.shape), params)
             _, state = tx.update(gradients, state, params, batch=x, step=jnp.int32(step), key=jax.random.key(step))
-        return ne_jax.masks(state), ne_jax.record(state)
+        record: Any = ne_jax.record(state)
+        return ne_jax.masks(state), record
 
     (own, record), (together, _) = masks_after(alone), masks_after(ne_jax.chain(alone, beside))
     assert int(record.removed) == 0  # nothing is pruned where nothing is seen

@@ -49,6 +49,9 @@ def test_defaults_pass():
         ({"count": -1}, "part.count must not be negative, got -1"),
         ({"inner": Inner(share=0.0)}, r"part.inner.share must lie in \(0, 1\], got 0"),
         ({"rate": None}, "part.rate must be a number, got None"),
+        ({"widths": (4, 0.5)}, r"part.widths must hold whole numbers only, got \(4, 0.5\)"),
+        ({"widths": (True,)}, r"part.widths must hold whole numbers only, got \(True,\)"),
+        ({"widths": None}, "part.widths must be a tuple, got None"),
         ({"count": "many"}, "part.count must be a whole number, got 'many'"),
         ({"count": 2.0}, "part.count must be a whole number, got 2.0"),
         ({"count": True}, "part.count must be a whole number, got True"),
@@ -58,3 +61,8 @@ def test_defaults_pass():
 def test_sentences(changed, sentence):
     with pytest.raises(ValueError, match=sentence):
         check(Outer, Outer(**changed), "part.")
+
+
+def test_a_missing_setting_is_named():
+    with pytest.raises(ValueError, match=r"there is no part.rate in the config, which needs it"):
+        check(Outer, {"mode": "a", "widths": (1,), "camera": None}, "part.")

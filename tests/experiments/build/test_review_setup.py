@@ -108,7 +108,7 @@ def test_the_dynamic_replay_counts_the_means_in_its_bytes(tmp_path):
 
 GATE = dict(mode="gate")
 BAD = [
-    (dict(review=dict(mode="recall")), "review.mode must be none, slope or gate, got 'recall'"),
+    (dict(review=dict(mode="recall")), "review.mode must be one of none, slope, gate, got 'recall'"),
     (dict(review=dict(fraction=0.0)), r"review.fraction must lie in \(0, 1\]"),
     (dict(review=dict(gain=float("inf"))), "review.gain must be a finite number, got inf"),
     (dict(review=dict(auto_batch=True), batch_size=7), "review.auto_batch .* batch_size must be even, got 7"),
@@ -117,8 +117,8 @@ BAD = [
         "review.window=10 samples every review.every=50 updates are never there in a run of 200 updates",
     ),
     (dict(review=dict(GATE, every=2**31)), "review.every=2147483648 does not fit into a 32-bit counter"),
-    (dict(replay=dict(dynamic=dict(every=0))), "replay.dynamic.every must be at least 1, got 0"),
-    (dict(replay=dict(dynamic=dict(min_size=0))), "replay.dynamic.min_size must be at least 1, got 0"),
+    (dict(replay=dict(dynamic=dict(every=0))), "replay.dynamic.every must be positive, got 0"),
+    (dict(replay=dict(dynamic=dict(min_size=0))), "replay.dynamic.min_size must be positive, got 0"),
     (dict(replay=dict(dynamic=dict(threshold=-0.1))), "replay.dynamic.threshold must not be negative, got -0.1"),
     (dict(replay=dict(capacity=60, dynamic=DYNAMIC)), "replay.dynamic.min_size=60 .* with 60 scenes; lower it"),
     (dict(replay=dict(dynamic=dict(DYNAMIC, min_size=400))), "replay.dynamic.min_size=400 .* with 400 agent steps"),
