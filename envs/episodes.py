@@ -12,6 +12,8 @@ from envs.types import EnvSpec, Scene, TimeStep
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32
 
+UNBOUNDED = 1e9  # a limit beyond it is none: dm_control reports +-1e10, others infinity or the largest float
+
 Observation = TypeVar("Observation")
 
 
@@ -54,6 +56,7 @@ class EpisodeEnv(ABC, Generic[Observation]):
             raise ValueError(
                 f"An action of {self.spec.name} must have shape {self._middle.shape}, got {np.shape(action)}."
             )
+        self._refuse_infinite(action)
         return self._middle + self._reach * np.clip(action, -1, 1).astype(self._middle.dtype)
 
     def _advance(self, action: Float32[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
@@ -100,6 +103,24 @@ class EpisodeEnv(ABC, Generic[Observation]):
         return self._scene()
 
     def _refuse_infinite(self, action: Float32[np.ndarray, " actions"]) -> None:
-        """ValueError for an action that many simulations would answer with a reward of NaN."""
+        """ValueError for an action that many simulations would answer with a reward of NaN, or with zeros."""
         if not np.isfinite(action).all():
             raise ValueError(f"An action of {self.spec.name} must be finite, got {action}.")
+
+
+def action_limits(
+    name: str, low: Float[np.ndarray, "*shape"], high: Float[np.ndarray, "*shape"]
+) -> tuple[Float[np.ndarray, " actions"], Float[np.ndarray, " actions"]]:
+    """What -1 and 1 mean, in one axis: the limits of each action, and themselves where it has none.
+
+    Raises:
+      ValueError: an action is limited on one side only, and no scale follows from that.
+    """
+    limited, above = (low > -UNBOUNDED).ravel(), (high < UNBOUNDED).ravel()
+    if (limited != above).any():
+        at = int(np.argmax(limited != above))
+        raise ValueError(
+            f"env.name={name!r} must have actions limited on both sides or on neither, got {low.ravel()[at]} to "
+            f"{high.ravel()[at]} for action {at}; give it both limits"
+        )
+    return np.where(limited, low.ravel(), -1).astype(low.dtype), np.where(limited, high.ravel(), 1).astype(high.dtype)

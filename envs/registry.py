@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import settings as settings_package
-from envs.names import check_task_name, did_you_mean
+from envs.names import check_task_name, did_you_mean, import_named
 from envs.types import DeviceEnv, DeviceKind, HostKind, Kind, MakeHostEnv
 
 # name -> module:attribute. A kind is imported when it is asked for: some import jax, none imports its simulator.
@@ -31,7 +29,7 @@ def find_kind(name: str) -> HostKind | DeviceKind:
     if name not in KINDS and ":" not in name:
         raise ValueError(f"env.kind must be one of {', '.join(KINDS)}, or package.module:KIND, got {name!r}")
     module_name, _, attribute = KINDS.get(name, name).partition(":")
-    module = _import(name, module_name)
+    module = import_named("env.kind", name, module_name)
     if not hasattr(module, attribute):
         kinds = [key for key, value in vars(module).items() if isinstance(value, Kind)]
         hint = f"; did you mean {', '.join(kinds)}?" if kinds else " and no other Kind"
@@ -43,18 +41,6 @@ def find_kind(name: str) -> HostKind | DeviceKind:
             f"{type(kind).__name__}"
         )
     return kind
-
-
-def _import(name: str, module_name: str) -> ModuleType:
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and something that it imports is not
-        raise ValueError(
-            f"env.kind={name!r}: there is no module {error.name!r} on Python's path; start from the folder that holds "
-            "it, or install it"
-        ) from error
 
 
 def make_settings(kind: Kind, values: Mapping[str, Any]) -> Any:

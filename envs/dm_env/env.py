@@ -6,7 +6,6 @@ seed, so that an episode is a function of its seed and its actions whatever the 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.episodes import EpisodeEnv
+from envs.episodes import EpisodeEnv, action_limits
 from envs.images import resized
-from envs.names import did_you_mean
+from envs.names import did_you_mean, import_named
 from envs.types import ArraySpec, EnvSpec, HostKind, Scene, ViewSettings, image_spec, observe
 from settings import setting
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float32, UInt8
 
 SEEDS = ("seed", "random_state")
-UNBOUNDED = 1e9  # dm_control reports +-1e10 for an action without limits
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # *args and **kwargs, which may be empty
 
 
 @dataclass(frozen=True)
@@ -48,31 +48,30 @@ def find_factory(name: str) -> tuple[Callable[..., dm_env.Environment], str]:
     """The function that `module:function` names, and the argument that takes the seed.
 
     Raises:
-      ValueError: there is no such module or function, or it takes no seed.
+      ValueError: there is no such module or function, it takes no seed, or it needs more than that.
     """
     module_name, colon, function = name.partition(":")
     if not colon:
         raise ValueError(f"env.name must be module:function for env.kind='dm_env', got {name!r}")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ValueError(
-            f"env.name={name!r}: there is no module {error.name!r} on Python's path; start from the folder that holds "
-            "it, or install it"
-        ) from error
+    module = import_named("env.name", name, module_name)
     make = getattr(module, function, None)
     if not callable(make):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         hint = did_you_mean(function, functions) if functions else "it has none"
         raise ValueError(f"env.name={name!r}: the module {module_name} has no function {function!r}; {hint}")
-    known = inspect.signature(make).parameters
-    seed = next((each for each in SEEDS if each in known), None)
+    known = {each.name: each for each in inspect.signature(make).parameters.values()}
+    seed = next((each for each in SEEDS if each in known and known[each].kind in BY_NAME), None)
     if seed is None:
         raise ValueError(
             f"env.name={name!r}: the function must take `seed` or `random_state`, so that an episode follows from its "
             "seed, and hand it to all that is random in its environment"
+        )
+    needed = [each.name for each in known.values() if each.default is each.empty and each.kind not in OPEN]
+    more = [each for each in needed if each != seed]
+    if more:
+        raise ValueError(
+            f"env.name={name!r}: the function must need nothing but `{seed}`, and needs {', '.join(more)}; give "
+            "defaults, or name a function that calls it with them"
         )
     return make, seed
 
@@ -104,9 +103,8 @@ class DmEnv(EpisodeEnv["dm_env.TimeStep"]):
         observations = _entries(env.observation_spec(), settings.pixels_key)
         features = sum(math.prod(entry.shape) for entry in observations)
         self._drawn_by_key = _has(env.observation_spec(), settings.pixels_key)
-        if settings.pixels:
-            self._check_pixels(name)
-        elif not features:
+        self._check_pixels(name, env.observation_spec())
+        if not settings.pixels and not features:
             raise ValueError(f"env.name={name!r} has no states; set --config.env.pixels=True")
         self.spec = EnvSpec(
             name=name,
@@ -119,22 +117,28 @@ class DmEnv(EpisodeEnv["dm_env.TimeStep"]):
         )
         self._action_shape = actions.shape
 
-    def _check_pixels(self, name: str) -> None:
-        if not self._drawn_by_key and not _can_render(self._env):
+    def _check_pixels(self, name: str, observation: object) -> None:
+        key, usual = self._settings.pixels_key, DmEnvSettings.pixels_key
+        if self._settings.pixels and not self._drawn_by_key and not _can_render(self._env):
             raise ValueError(
-                f"env.name={name!r} has neither an entry {self._settings.pixels_key!r} in its observation nor "
+                f"env.name={name!r} has neither an entry {key!r} in its observation nor "
                 "physics.render; name the entry with --config.env.pixels_key, or set --config.env.pixels=False"
+            )
+        if not self._drawn_by_key and key != usual:
+            known = [str(each) for each in observation] if isinstance(observation, Mapping) else []
+            hint = did_you_mean(key, known) if known else "it has none"
+            raise ValueError(
+                f"env.pixels_key must be unset or name an entry of the observation of {name}, got {key!r}; {hint}"
+            )
+        if self._drawn_by_key and self._settings.camera_id is not None:
+            raise ValueError(
+                f"env.camera_id is for physics.render, and images of {name} are its entry {key!r}; leave it unset"
             )
 
     def _start(self, seed: int) -> None:
         self.close()
         self._env = env = self._make(**{self._seed_name: seed})
         self._observation, self._steps = env.reset(), 0
-
-    def _control(self, action: Float32[np.ndarray, " actions"]) -> Float[np.ndarray, " actions"]:
-        control = super()._control(action)
-        self._refuse_infinite(action)
-        return control
 
     def _frame(self, control: Float[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
         assert self._env is not None
@@ -156,11 +160,13 @@ class DmEnv(EpisodeEnv["dm_env.TimeStep"]):
         """The image of the current state: the observation's own, resized, or one that `physics.render` draws.
 
         Raises:
-          ValueError: there is neither.
+          ValueError: there is neither, or the observation's own is not uint8 [height, width, 3].
         """
         if self._drawn_by_key:
             assert self._observation is not None
-            return resized(np.asarray(self._observation.observation[self._settings.pixels_key]), size)
+            key = self._settings.pixels_key
+            image = np.asarray(self._observation.observation[key])
+            return resized(image, size, f"The entry {key!r} that {self.spec.name} observes")
         if not _can_render(self._env):
             raise ValueError(f"{self.spec.name} has no pictures: neither {self._settings.pixels_key!r} nor a renderer.")
         physics: Any = getattr(self._env, "physics")  # noqa: B009  (of dm_control's environments alone)
@@ -182,9 +188,8 @@ def _bounds(name: str, spec: Any) -> tuple[Float[np.ndarray, " actions"], Float[
             f"env.name={name!r} must have bounded actions, floats of a dm_env.specs.BoundedArray, got "
             f"{type(spec).__name__}"
         )
-    low, high = (np.broadcast_to(limit, spec.shape).ravel() for limit in (spec.minimum, spec.maximum))
-    free = ~((low > -UNBOUNDED) & (high < UNBOUNDED))
-    return np.where(free, -1, low).astype(spec.dtype), np.where(free, 1, high).astype(spec.dtype)
+    low, high = (np.broadcast_to(limit, spec.shape).astype(spec.dtype) for limit in (spec.minimum, spec.maximum))
+    return action_limits(name, low, high)
 
 
 def _has(observation: object, key: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from envs.episodes import action_limits
 from envs.mujoco import gl
 from envs.mujoco.base import MujocoEnv, MujocoSettings, RendererName
 from envs.render.drawing import Drawing
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
     import dm_env
     import dm_env.specs
     import mujoco
-    from jaxtyping import Float, Float32, Float64
+    from jaxtyping import Float, Float32
 
 ENDLESS_STEPS = 1000  # control steps for the tasks that the suite gives no time limit (lqr): what all others have
-UNBOUNDED = 1e9  # the suite reports +-1e10 for an actuator without limits
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class DmcEnv(MujocoEnv["dm_env.TimeStep"]):
             raise ValueError(f"env.camera_id must be a camera of {name}, from -1 to {last}, got {camera}")
         drawing = self._make_drawing(name, camera, settings) if settings.renderer == "jax" else None
         self._draw_with(settings, camera, drawing)
-        self._act_within(*_bounds(self._env.action_spec()))
+        actions: dm_env.specs.BoundedArray = self._env.action_spec()
+        self._act_within(*action_limits(name, actions.minimum, actions.maximum))
         spec = self._describe(name, settings)
         self.spec = self._with_pixels(spec) if settings.pixels else spec
         if settings.pixels and drawing is None:
@@ -130,15 +131,12 @@ class DmcEnv(MujocoEnv["dm_env.TimeStep"]):
         for renderer in self._renderers.values():
             renderer.upload_terrain()
 
+    def _refuse_infinite(self, action: Float32[np.ndarray, " actions"]) -> None:
+        """Leaves it to dm_control, which raises a PhysicsError."""
+
     def _frame(self, control: Float[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
         self._observation = step = self._env.step(control)
         return float(step.reward), step.last() and step.discount == 0, step.last() and step.discount != 0
-
-
-def _bounds(spec: dm_env.specs.BoundedArray) -> tuple[Float64[np.ndarray, " actions"], Float64[np.ndarray, " actions"]]:
-    """What -1 and 1 mean for each actuator: its limits, and themselves for one without limits."""
-    free = (spec.minimum < -UNBOUNDED) | (spec.maximum > UNBOUNDED)
-    return np.where(free, -1.0, spec.minimum), np.where(free, 1.0, spec.maximum)
 
 
 KIND = HostKind(

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.episodes import EpisodeEnv
+from envs.episodes import EpisodeEnv, action_limits
 from envs.gymnasium.mujoco import MujocoTask
 from envs.gymnasium.tasks import (
-    VERSION,
     GymnasiumSettings,
     all_names,
     find_task,
+    has_images,
     import_gymnasium,
     import_mujoco_tasks,
+    is_current,
     is_mujoco,
-    mujoco_names,
+    time_limit,
     why_not,
+    why_old,
 )
 from envs.images import resized
 from envs.names import check_task_name
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
 def make(name: str, settings: GymnasiumSettings) -> MujocoTask | GymnasiumEnv:
     """One environment: a MuJoCo task with this project's renderer, or any other as it is."""
-    return MujocoTask(name, settings) if name in mujoco_names() else GymnasiumEnv(name, settings)
+    task = find_task(name)
+    return MujocoTask(name, settings) if task and is_mujoco(task) else GymnasiumEnv(name, settings)
 
 
 def check(name: str, settings: GymnasiumSettings) -> None:
@@ -48,11 +51,13 @@ def check(name: str, settings: GymnasiumSettings) -> None:
     """
     task = find_task(name)
     if task is None:
-        check_task_name(name, all_names(), "gymnasium")
+        module, colon, _ = name.rpartition(":")
+        check_task_name(name, [module + colon + each for each in all_names()], "gymnasium")
     elif is_mujoco(task):
         import_mujoco_tasks(pixels=settings.pixels)
-        if task.version != VERSION:
-            raise ValueError(f"env.name={name!r} is an old version; take {task.name}-v{VERSION}")
+        if not is_current(task):
+            raise ValueError(why_old(task, name))
+        time_limit(name, task, settings)
     else:
         _check_other(name, settings)
 
@@ -60,7 +65,8 @@ def check(name: str, settings: GymnasiumSettings) -> None:
 def _check_other(name: str, settings: GymnasiumSettings) -> None:
     for key, usual in (("camera_id", None), ("render_quality", "fast")):
         if getattr(settings, key) != usual:
-            raise ValueError(f"env.{key} is for MuJoCo tasks, and {name} draws itself; leave it at {usual}")
+            cure = "unset" if usual is None else f"at {usual}"
+            raise ValueError(f"env.{key} is for MuJoCo tasks, and {name} draws itself; leave it {cure}")
     env = GymnasiumEnv(name, settings)
     try:
         if settings.pixels:
@@ -84,27 +90,26 @@ class GymnasiumEnv(EpisodeEnv[np.ndarray]):
             self._env.close()
             self._env = _made(name, task, settings, "rgb_array")
         try:
-            self.spec = self._describe(name, settings)
+            self.spec = self._describe(name, task, settings)
+            space: Any = self._env.action_space
+            self._act_within(*action_limits(name, space.low, space.high))
         except BaseException:
             self._env.close()
             raise
         self._size = settings.image_size
-        space: Any = self._env.action_space
-        limited = np.isfinite(space.low) & np.isfinite(space.high)
-        low, high = np.where(limited, space.low, -1).ravel(), np.where(limited, space.high, 1).ravel()
-        self._act_within(low.astype(space.dtype), high.astype(space.dtype))
 
-    def _describe(self, name: str, settings: GymnasiumSettings) -> EnvSpec:
-        refusal, task = why_not(self._env, name), self._env.spec
+    def _describe(self, name: str, task: Task, settings: GymnasiumSettings) -> EnvSpec:
+        refusal = why_not(self._env, name)
         if refusal:
             raise ValueError(refusal)
-        steps = task.max_episode_steps if task else None
-        if steps is None:
-            raise ValueError(
-                f"env.name={name!r} is registered without a time limit; set --config.env.max_episode_steps"
-            )
+        steps, images = time_limit(name, task, settings), has_images(self._env)
         if settings.pixels and not self._draws:
-            raise ValueError(f"{self._no_picture(name)} Train from states: --config.env.pixels=False")
+            cure = "Give it that mode." if images else "Train from states: --config.env.pixels=False"
+            raise ValueError(f"{self._no_picture(name)} {cure}")
+        if images and not settings.pixels:
+            raise ValueError(
+                f"env.name={name!r} observes images; set --config.env.pixels=True to train from what its render() draws"
+            )
         states = ArraySpec((math.prod(self._env.observation_space.shape or ()),), np.dtype(np.float32))
         return EnvSpec(
             name=name,
@@ -126,11 +131,6 @@ class GymnasiumEnv(EpisodeEnv[np.ndarray]):
     def _start(self, seed: int) -> None:
         self._observation, _ = self._env.reset(seed=seed)
 
-    def _control(self, action: Float32[np.ndarray, " actions"]) -> Float[np.ndarray, " actions"]:
-        control = super()._control(action)
-        self._refuse_infinite(action)
-        return control
-
     def _frame(self, control: Float[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
         step = self._env.step(control.reshape(self._env.action_space.shape))
         self._observation, reward, terminated, truncated, _ = step
@@ -150,9 +150,7 @@ class GymnasiumEnv(EpisodeEnv[np.ndarray]):
             image = self._env.render()
         except (ImportError, error.DependencyNotInstalled) as cause:
             raise RuntimeError(f"{self.spec.name} needs a package to draw itself: {cause}.") from cause
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"render() of {self.spec.name} must give uint8 [height, width, 3], got {_like(image)}.")
-        return resized(image, size)
+        return resized(image, size, f"render() of {self.spec.name}")
 
     def _no_picture(self, name: str) -> str:
         return f"{name} cannot draw itself: it has no render mode 'rgb_array'."
@@ -168,10 +166,6 @@ def _made(name: str, task: Task, settings: GymnasiumSettings, render_mode: str |
         return module.make(task, max_episode_steps=settings.max_episode_steps, disable_env_checker=True, **drawing)
     except (ImportError, module.error.DependencyNotInstalled) as error:
         raise RuntimeError(f"env.name={name!r} needs a package that is not installed: {error}") from error
-
-
-def _like(image: object) -> str:
-    return f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
 
 
 KIND = HostKind(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from envs.gymnasium.tasks import GymnasiumSettings, find_task, import_mujoco_tasks
+from envs.episodes import action_limits
+from envs.gymnasium.tasks import GymnasiumSettings, find_task, import_mujoco_tasks, time_limit
 from envs.mujoco.base import MujocoEnv
 from envs.types import ArraySpec, EnvSpec, observe
 
@@ -26,15 +27,16 @@ class MujocoTask(MujocoEnv[np.ndarray]):
     """One MuJoCo task. An episode is a function of its seed and its actions alone.
 
     Raises:
-      ValueError: a camera that the model does not have.
+      ValueError: a camera that the model does not have, or no time limit.
       RuntimeError: `pixels`, and no OpenGL.
     """
 
     def __init__(self, name: str, settings: GymnasiumSettings) -> None:
         gymnasium = import_mujoco_tasks(pixels=settings.pixels)
-        self._env = gymnasium.make(
-            find_task(name), disable_env_checker=True, max_episode_steps=settings.max_episode_steps
-        )
+        task = find_task(name)
+        assert task is not None
+        steps = time_limit(name, task, settings)
+        self._env = gymnasium.make(task, disable_env_checker=True, max_episode_steps=steps)
         self._mujoco = cast("GymnasiumMujocoEnv", self._env.unwrapped)
         cameras = range(-1, self._mujoco.model.ncam)
         camera = min(0, cameras[-1]) if settings.camera_id is None else settings.camera_id
@@ -42,14 +44,15 @@ class MujocoTask(MujocoEnv[np.ndarray]):
             choices = " or ".join(map(str, cameras))
             raise ValueError(f"env.camera_id must be a camera of {name}, {choices}, got {camera}")
         self._draw_with(settings, camera)
-        self._act_within(self._env.action_space.low, self._env.action_space.high)  # float32 [actions]
+        actions = self._env.action_space  # float32 [actions]
+        self._act_within(*action_limits(name, actions.low, actions.high))
         spec = EnvSpec(
             name=name,
             scene=ArraySpec(self._env.observation_space.shape, np.dtype(np.float32)),
             observe=observe,
-            action_dim=self._env.action_space.shape[0],
+            action_dim=actions.shape[0],
             action_repeat=settings.action_repeat,
-            episode_steps=math.ceil(self._env.spec.max_episode_steps / settings.action_repeat),
+            episode_steps=math.ceil(steps / settings.action_repeat),
             pixels=settings.pixels,
         )
         self.spec = self._with_pixels(spec) if settings.pixels else spec
@@ -68,11 +71,6 @@ class MujocoTask(MujocoEnv[np.ndarray]):
 
     def _start(self, seed: int) -> None:
         self._observation, _ = self._env.reset(seed=seed)
-
-    def _control(self, action: Float32[np.ndarray, " actions"]) -> Float[np.ndarray, " actions"]:
-        control = super()._control(action)
-        self._refuse_infinite(action)  # MuJoCo would go on with zeros, and Gymnasium with a reward of NaN
-        return control
 
     def _frame(self, control: Float[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
         self._observation, reward, terminated, truncated, _ = self._env.step(control)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from envs.mujoco import gl
 from envs.mujoco.base import MujocoSettings
+from envs.names import import_named
 from settings import setting
 
 if TYPE_CHECKING:
@@ -78,36 +79,62 @@ def find_task(name: str) -> EnvSpec | None:
     Raises:
       ValueError: there is no such module.
     """
-    module, _, own_name = name.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise ValueError(
-                f"env.name={name!r}: there is no module {error.name!r} on Python's path; install it, or start from "
-                "the folder that holds it"
-            ) from error
-    task = import_gymnasium().registry.get(own_name)
+    module, colon, own_name = name.rpartition(":")
+    gymnasium = import_gymnasium()
+    if colon:
+        import_named("env.name", name, module)
+    task = gymnasium.registry.get(own_name)
     return dataclasses.replace(task, order_enforce=False) if task else None  # `step` sees to the order itself
 
 
 def is_mujoco(task: EnvSpec) -> bool:
-    """Whether this is one of Gymnasium's own MuJoCo tasks, of any version."""
-    return str(task.entry_point).startswith(MUJOCO)
+    """Whether this is made by one of Gymnasium's own MuJoCo classes, of any version, whatever its id."""
+    return _entry_point(task).startswith(MUJOCO)
+
+
+def is_current(task: EnvSpec) -> bool:
+    """Whether the class of a MuJoCo task is of version `VERSION`; ids of one's own have versions of their own."""
+    return f"_v{VERSION}:" in _entry_point(task)
+
+
+def _entry_point(task: EnvSpec) -> str:
+    """What makes an environment, as module:name, also where it is registered as the class itself."""
+    entry = task.entry_point
+    return f"{entry.__module__}:{getattr(entry, '__qualname__', '')}" if callable(entry) else str(entry)
+
+
+def why_old(task: EnvSpec, name: str) -> str:
+    """Why a MuJoCo task that is not current cannot be used, and what to take instead."""
+    current = f"{task.name}-v{VERSION}"
+    if current in mujoco_names():
+        return f"env.name={name!r} is an old version; take {current}"
+    return f"env.name={name!r} is made by an old class, {_entry_point(task)}; register its version {VERSION}"
+
+
+def time_limit(name: str, task: EnvSpec, settings: GymnasiumSettings) -> int:
+    """Gymnasium's steps after which an episode is truncated; ValueError where neither id nor settings have any."""
+    steps = settings.max_episode_steps or task.max_episode_steps
+    if steps is None:
+        raise ValueError(f"env.name={name!r} is registered without a time limit; set --config.env.max_episode_steps")
+    return steps
+
+
+def has_images(env: gymnasium.Env) -> bool:
+    """Whether the observations are images: uint8, of three axes."""
+    space = env.observation_space
+    return space.dtype == "uint8" and len(space.shape or ()) == 3
 
 
 def mujoco_names() -> list[str]:
     """The names of Gymnasium's MuJoCo tasks, HalfCheetah-v5 and its kin."""
     registry = cast("dict[str, EnvSpec]", import_gymnasium().registry)
-    return [name for name, task in registry.items() if is_mujoco(task) and task.version == VERSION]
+    return [name for name, task in registry.items() if is_mujoco(task) and is_current(task)]
 
 
 def all_names() -> list[str]:
     """The names of all registered environments, but for outdated MuJoCo tasks."""
     registry = cast("dict[str, EnvSpec]", import_gymnasium().registry)
-    return [name for name, task in registry.items() if not is_mujoco(task) or task.version == VERSION]
+    return [name for name, task in registry.items() if not is_mujoco(task) or is_current(task)]
 
 
 def why_not(env: gymnasium.Env, name: str) -> str:

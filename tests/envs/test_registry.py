@@ -31,6 +31,8 @@ def test_maker_pickles():
         ("gymnax", "Pendulum-v1", {}, "env.kind='gymnax' lives on the device"),
         ("own_kindz:HOST", "x", {}, "env.kind='own_kindz:HOST': there is no module 'own_kindz' on Python's path"),
         ("own_kinds.deep:HOST", "x", {}, "there is no module 'own_kinds.deep'"),
+        (":HOST", "x", {}, "env.kind=':HOST' must have a module's full name before the colon, got ''"),
+        (".own_kinds:HOST", "x", {}, "must have a module's full name before the colon, got '.own_kinds'"),
         ("own_kinds:HOAST", "x", {}, "module own_kinds has no 'HOAST'; did you mean HOST, DEVICE"),
         ("own_kinds:NO_KIND", "x", {}, "must name a HostKind or a DeviceKind of envs.types, got .* LineSettings"),
         ("own_kinds:HOST", "left", {}, "env.name='left' is not to be had"),

@@ -8,19 +8,21 @@ from dm_env import specs
 class World(dm_env.Environment):
     """A point with noise of its own; reaching 4 ends the episode with a discount of 0, the eighth step with 1."""
 
-    def __init__(self, seed, picture=True, actions=None):
+    def __init__(self, seed, picture=True, actions=None, shape=(8, 12, 3), dtype: type = np.uint8):
         self._random, self._picture, self._actions = np.random.default_rng(seed), picture, actions
+        self._shape, self._dtype = shape, dtype
         self._begun = False
 
     def observation_spec(self):
-        image = {"pixels": specs.Array((8, 12, 3), np.uint8)} if self._picture else {}
+        image = {"pixels": specs.Array(self._shape, self._dtype)} if self._picture else {}
         return {"x": specs.Array((), np.float64), **image, "rest": [specs.Array((2, 1), np.float64)]}
 
     def action_spec(self):
         return self._actions or specs.BoundedArray((1, 2), np.float64, [[0.0, -1e10]], [[1.0, 1e10]])
 
     def _seen(self):
-        image = {"pixels": np.full((8, 12, 3), [20 * self.steps, 30 * int(self.x), 9], np.uint8)}
+        colour = [20 * self.steps, 30 * int(self.x), 9][: self._shape[-1]]
+        image = {"pixels": np.full(self._shape, colour, self._dtype)}
         rest = [np.array([[self._random.normal()], [self.pushed]])]
         return {"x": np.array(self.x), **(image if self._picture else {}), "rest": rest}
 
@@ -58,6 +60,31 @@ def unbounded(seed):
 
 def unseeded():
     return World(0)
+
+
+def half_bounded(seed):
+    return World(seed, actions=specs.BoundedArray((1, 2), np.float64, [[0.0, -1e10]], [[1.0, 5.0]]))
+
+
+def largest(seed):
+    limit = np.finfo(np.float32).max
+    return World(seed, actions=specs.BoundedArray((2,), np.float32, -limit, limit))
+
+
+def float_image(seed):
+    return World(seed, dtype=np.float32)
+
+
+def grey_image(seed):
+    return World(seed, shape=(8, 12, 1))
+
+
+def needy(seed, mass, *more, friction, wind=0):
+    return World(seed)
+
+
+def by_place(seed, /):
+    return World(seed)
 
 
 def cartpole(seed):

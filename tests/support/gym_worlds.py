@@ -72,6 +72,25 @@ class Grey(World):
         return np.zeros((40, 60), np.uint8)
 
 
-for world in (World, Blind, Switch, Whole, Parts, Broken, Undrawn, Grey):
+class Half(World):
+    action_space = Box(0, np.inf, (1,), np.float32)
+
+
+class Largest(World):
+    action_space = Box(np.finfo(np.float32).min, np.finfo(np.float32).max, (1,), np.float32)
+
+
+class Images(World):
+    observation_space = Box(0, 255, (40, 60, 3), np.uint8)
+
+
+class BlindImages(Images):
+    metadata = {"render_modes": []}  # noqa: RUF012  (as Gymnasium has it)
+
+
+for world in (World, Blind, Switch, Whole, Parts, Broken, Undrawn, Grey, Half, Largest, Images, BlindImages):
     gymnasium.register(f"Test{world.__name__}-v0", f"gym_worlds:{world.__name__}", max_episode_steps=STEPS)
 gymnasium.register("TestEndless-v0", "gym_worlds:World")
+gymnasium.register("OwnReacher-v0", "gymnasium.envs.mujoco.reacher_v5:ReacherEnv", max_episode_steps=9)
+gymnasium.register("OwnReacher-v2", "gymnasium.envs.mujoco.reacher_v4:ReacherEnv", max_episode_steps=9)
+gymnasium.register("OwnReacher-v3", "gymnasium.envs.mujoco.reacher_v5:ReacherEnv")

@@ -120,6 +120,16 @@ def test_dm_control_draws_itself():
         ("dm_worlds:unbounded", {}, "must have bounded actions, .* got Array"),
         ("dm_worlds:blind", {"pixels": True}, "has neither an entry 'pixels' .* set --config.env.pixels=False"),
         (NAME, {"pixels": True, "pixels_key": "image"}, "has neither an entry 'image'"),
+        ("dm_worlds:float_image", {"pixels": True}, r"'pixels' .* must give uint8 .*, got float32 \[8, 12, 3\]"),
+        ("dm_worlds:grey_image", {"pixels": True}, r"'pixels' .* must give uint8 .*, got uint8 \[8, 12, 1\]"),
+        (NAME, {"pixels_key": "rst"}, "env.pixels_key must be unset or name an entry .* got 'rst'; did you mean rest"),
+        ("dm_worlds:cartpole", {"pixels": True, "pixels_key": "image"}, "env.pixels_key must be unset or .*'image'"),
+        (NAME, {"pixels": True, "camera_id": 0}, "env.camera_id is for physics.render, .* 'pixels'; leave it unset"),
+        ("dm_worlds:half_bounded", {}, "limited on both sides or on neither, got -1.* to 5.0 for action 1"),
+        ("dm_worlds:needy", {}, "must need nothing but `seed`, and needs mass, friction; give defaults"),
+        ("dm_worlds:by_place", {}, "must take `seed` or `random_state`"),
+        (":world", {}, "env.name=':world' must have a module's full name before the colon, got ''"),
+        (".dm_worlds:world", {}, "must have a module's full name before the colon, got '.dm_worlds'"),
         (NAME, {"max_episode_steps": 0}, "env.max_episode_steps must be positive, got 0"),
     ],
 )
@@ -127,6 +137,11 @@ def test_what_cannot_be_is_a_sentence(name, settings, message):
     with pytest.raises(ValueError, match=message) as caught:
         host_env("dm_env", name, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_the_largest_float_is_no_limit():
+    env = make_dm_env("dm_worlds:largest")
+    np.testing.assert_array_equal(env._control(np.array([-1, 0.5], np.float32)), np.array([-1, 0.5], np.float32))
 
 
 def test_bad_actions_and_missing_pictures():

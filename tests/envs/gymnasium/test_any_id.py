@@ -1,8 +1,10 @@
 """Any id of gymnasium with Box spaces behind the host contract: from states, and from pixels by its own `render()`."""
 
+import importlib
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import gymnasium
@@ -10,8 +12,11 @@ import jax
 import numpy as np
 import pytest
 from gym_worlds import STEPS
+from gymnasium.envs.registration import EnvSpec
 from kinds import make_gymnasium
 
+from envs.gymnasium.mujoco import MujocoTask
+from envs.gymnasium.tasks import GymnasiumSettings
 from envs.pools.host import HostPool
 from envs.registry import host_env
 from envs.types import ArraySpec
@@ -136,13 +141,73 @@ def test_bad_actions():
         ("TestUndrawn-v0", {"pixels": True}, RuntimeError, "needs a package to draw itself: pygame"),
         ("TestWorld-v0", {"camera_id": 1}, ValueError, "env.camera_id is for MuJoCo tasks"),
         ("TestWorld-v0", {"max_episode_steps": 0}, ValueError, "env.max_episode_steps must be positive, got 0"),
-        ("TestWrld-v0", {}, ValueError, "unknown task .* did you mean TestWorld-v0"),
+        ("TestWrld-v0", {}, ValueError, "unknown task .* did you mean gym_worlds:TestWorld-v0"),
+        ("TestWorld-v0", {"camera_id": 1}, ValueError, "draws itself; leave it unset"),
+        ("TestWorld-v0", {"render_quality": "smooth"}, ValueError, "draws itself; leave it at fast"),
+        (
+            "TestHalf-v0",
+            {},
+            ValueError,
+            "limited on both sides or on neither, got 0.0 to inf for action 0; give it both",
+        ),
+        ("TestImages-v0", {}, ValueError, "observes images; set --config.env.pixels=True"),
+        ("TestBlindImages-v0", {"pixels": True}, ValueError, "cannot draw itself: .* Give it that mode"),
+        ("OwnReacher-v2", {}, ValueError, r"is made by an old class, gymnasium.envs.mujoco.reacher_v4:ReacherEnv"),
+        ("OwnReacher-v3", {}, ValueError, "without a time limit; set --config.env.max_episode_steps"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(name, settings, kind, message):
     with pytest.raises(kind, match=message) as caught:
         host_env("gymnasium", f"gym_worlds:{name}", **settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [":Pendulum-v1", ".gym_worlds:TestWorld-v0"])
+def test_a_colon_wants_a_module(name):
+    with pytest.raises(ValueError, match="must have a module's full name before the colon"):
+        host_env("gymnasium", name)
+
+
+def test_only_what_follows_the_colon_is_compared():
+    with pytest.raises(ValueError, match="unknown task 'gym_worlds:TestWrld-v0'") as caught:
+        host_env("gymnasium", "gym_worlds:TestWrld-v0")
+    hint = str(caught.value).partition("did you mean ")[2].rstrip("?").split(", ")
+    assert all(each.startswith("gym_worlds:") for each in hint) and "gym_worlds:Ant-v5" not in hint
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "steps"),
+    [
+        ("gym_worlds:OwnReacher-v0", {}, 9),
+        ("gym_worlds:OwnReacher-v3", {"max_episode_steps": 4}, 4),
+        ("gym_worlds:Reacher-v5", {}, 50),
+    ],
+)
+def test_own_registrations_of_mujoco_tasks_are_mujoco_tasks(name, settings, steps):
+    env, usual = make_gymnasium(name, camera_id=-1, **settings), make_gymnasium("Reacher-v5")
+    assert isinstance(env, MujocoTask) and env.spec.episode_steps == steps
+    np.testing.assert_array_equal(env.reset(2), usual.reset(2))
+    for each in (env, usual):
+        each.close()
+
+
+def test_a_mujoco_class_may_be_registered_itself(monkeypatch):
+    entry: Any = importlib.import_module("gymnasium.envs.mujoco.reacher_v5").ReacherEnv
+    own = EnvSpec("OwnReacher-v1", entry_point=entry, max_episode_steps=9)
+    monkeypatch.setitem(gymnasium.registry, "OwnReacher-v1", own)
+    env = make_gymnasium("OwnReacher-v1")
+    assert isinstance(env, MujocoTask)
+    env.close()
+
+
+def test_a_task_made_without_a_limit_says_so():
+    with pytest.raises(ValueError, match="without a time limit"):
+        MujocoTask("gym_worlds:OwnReacher-v3", GymnasiumSettings())
+
+
+def test_the_largest_float_is_no_limit():
+    env = make_gymnasium("gym_worlds:TestLargest-v0")
+    np.testing.assert_array_equal(env._control(np.array([0.5], np.float32)), np.array([0.5], np.float32))
 
 
 def test_without_a_picture_the_video_is_refused():
