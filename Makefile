@@ -64,7 +64,7 @@ format: $(READY)  ## mend what lint and formatting can mend
 venv: $(READY)  ## set up .venv and no more
 
 clean:  ## remove .venv, caches and build output; results stay
-	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Always from nothing: a half-made .venv and one whose packages changed version in place are both unsafe to mend.
