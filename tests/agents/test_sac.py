@@ -266,6 +266,7 @@ def masks_of(state, name) -> dict[str, np.ndarray]:
     return {key: np.asarray(mask) for key, mask in ne_jax.masks(getattr(state, name).opt_state).items()}
 
 
+@pytest.mark.slow
 def test_zeros_stay_in_everything_that_is_kept_and_layers_grow_on_schedule():
     schedule: Any = density_schedule(network_settings(settings("ne"), "actor"), UPDATES)
     for name, layers in (("critic", 4), ("actor", 2)):

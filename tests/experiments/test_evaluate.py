@@ -30,6 +30,7 @@ def test_a_run_without_networks_is_a_sentence(tmp_path):
         play(tmp_path, read_config(tmp_path), 1)
 
 
+@pytest.mark.slow
 def test_networks_play_as_they_were_evaluated(tmp_path):
     config = gymnax_states.get_config("smoke")
     config.update(results_dir=str(tmp_path), eval=dict(episodes=2), video=dict(every=0))

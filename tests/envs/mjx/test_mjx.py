@@ -97,6 +97,7 @@ def test_actions_are_clipped_to_one(name):
     jax.tree.map(np.testing.assert_array_equal, *(step_of(name)(state, scale * edge, key) for scale in (1, 3)))
 
 
+@pytest.mark.slow
 def test_action_repeat_sums_rewards_and_stops_where_the_episode_ends():
     name, key = "pendulum_swingup", jax.random.key(1)
     upright = started(name).replace(qpos=jnp.zeros(1), qvel=jnp.full(1, 0.5))

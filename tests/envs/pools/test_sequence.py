@@ -96,7 +96,7 @@ def test_every_visit_of_a_device_task_starts_other_episodes():
     assert len(marks) == 7
 
 
-@pytest.mark.parametrize("make", [host_turns, device_turns])
+@pytest.mark.parametrize("make", [host_turns, pytest.param(device_turns, marks=pytest.mark.slow)])
 def test_snapshots_are_alike_in_every_phase_and_restore(make):
     turns, rng = make(), np.random.default_rng(1)
     turns.reset()

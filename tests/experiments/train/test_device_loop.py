@@ -34,7 +34,7 @@ def same_run(one, other, exact=True):
     ("num_envs", "how", "every", "each"),
     [
         (1, "vmap", 1, 1),
-        (3, "map", 1, 2),
+        pytest.param(3, "map", 1, 2, marks=pytest.mark.slow),
         pytest.param(3, "vmap", 2, 1, marks=pytest.mark.slow),
         pytest.param(1, "map", 2, 2, marks=pytest.mark.slow),
     ],

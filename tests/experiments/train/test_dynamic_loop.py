@@ -67,7 +67,7 @@ def test_means_are_those_of_the_policy_that_acted():
     assert (np.asarray(run.rollout.distance.total) > 1e-8).all()
 
 
-@pytest.mark.parametrize("until", [8, 40])
+@pytest.mark.parametrize("until", [pytest.param(8, marks=pytest.mark.slow), 40])
 def test_the_distance_is_half_the_mean_square_over_the_oldest(until):
     """With an actor of zeros, whose mean is zero everywhere, the distance is that of the stored means from zero."""
     built, run = hardly_forgetting(until)

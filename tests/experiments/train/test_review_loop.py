@@ -113,7 +113,14 @@ def test_slope_reviews_once_its_window_is_full():
         np.testing.assert_allclose(state.probability[i], 1 - slope / float(state.steepest[i]), atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "how"), [("td3", "vmap"), ("td3", "map"), ("drq", "vmap"), ("drq", "map")])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("td3", "vmap"),
+        ("drq", "map"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("td3", "map"), ("drq", "vmap"))),
+    ],
+)
 def test_measuring_stays_a_branch_and_nothing_is_computed_twice(kind, how):
     """Matrix products by the conds around them: review adds some where one more cond is around, and nowhere else."""
     counts = []

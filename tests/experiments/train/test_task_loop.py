@@ -115,7 +115,9 @@ def test_chunks_of_any_length_are_one_run():
 
 
 # In a phase; at a switch, as the monitor saves it; at a switch, before the new task has begun; at the end.
-@pytest.mark.parametrize(("until", "paused"), [(25, False), (21, True), (21, False), (TOTAL, True)])
+@pytest.mark.parametrize(
+    ("until", "paused"), [pytest.param(25, False, marks=pytest.mark.slow), (21, True), (21, False), (TOTAL, True)]
+)
 def test_resumed_equals_uninterrupted_bit_for_bit(trained, until, paused, tmp_path):
     built, whole, end_pool = trained
     folder, pool = tmp_path / "checkpoint", built.pool()
