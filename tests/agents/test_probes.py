@@ -180,7 +180,7 @@ all_agents = pytest.mark.parametrize(
     [
         ("drq", True),
         ("td3", False),
-        ("sac", False),
+        pytest.param("sac", False, marks=pytest.mark.slow),
         pytest.param("td3", True, marks=pytest.mark.slow),
         pytest.param("sac", True, marks=pytest.mark.slow),
     ],

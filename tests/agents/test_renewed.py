@@ -14,7 +14,7 @@ def equal(a, b):
     return jax.tree.leaves(same)
 
 
-@pytest.mark.parametrize("algorithm", ["td3", "drq"])
+@pytest.mark.parametrize("algorithm", ["td3", pytest.param("drq", marks=pytest.mark.slow)])
 def test_targets_of_reset_networks_are_copies(algorithm, monkeypatch):
     settings = small_agents.settings
     every = 4

@@ -57,7 +57,7 @@ def check_against_opengl(name, quality, limit):
     assert overlap(fidelity.silhouettes(views), views.silhouettes) >= 0.97
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", [pytest.param(FEW[0], marks=pytest.mark.slow), *FEW[1:]])
 def test_fast_frames_are_those_of_opengl(name):
     check_against_opengl(name, "fast", 6)
 
@@ -117,6 +117,7 @@ def test_a_string_hangs_as_mujoco_lets_it():
     assert slack >= 2
 
 
+@pytest.mark.slow
 def test_batches_and_vmap_give_the_frames_of_single_scenes():
     _, scenery = loaded("reacher_easy")
     draw, scenes = make_draw(scenery, "fast"), np.repeat(POSES["reacher_easy"], 2, axis=0)

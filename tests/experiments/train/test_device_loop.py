@@ -161,6 +161,7 @@ def test_what_the_replay_keeps_changes_nothing(kind, how):
     assert scene.rollout.replay_state.scene.shape == (2, 1, 60, 3)
 
 
+@pytest.mark.slow
 def test_returns_sum_one_reward_before_nstep_from():
     settings = dict(num_envs=3, each=2)
     later = build("reader", **settings, nstep=3, nstep_from=36)  # agent steps: 12 steps of the loop

@@ -135,7 +135,8 @@ def test_a_lane_is_the_seed_alone():
     tiny.equal(tiny.lane(one.learner, 1), tiny.lane(other.learner, 0), exact=False)
 
 
-@pytest.mark.parametrize("kind", ["td3", pytest.param("drq", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["td3", "drq"])
 def test_resumed_equals_uninterrupted_bit_for_bit(kind, tmp_path):
     """TD3 on the device with the gate, DrQ with its environments on the host and the slope; both forget."""
 

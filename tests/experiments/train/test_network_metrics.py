@@ -34,6 +34,7 @@ def test_without_a_period_nothing_is_due_by_itself():
     assert not any(schedule.measures(step) for step in range(60)) and schedule.next_measure(7) == 60
 
 
+@pytest.mark.slow
 def test_distance_norms_and_gradient_activity_are_those_of_each_seed():
     """Of TD3 with NE after a few rounds: distances are zero at the start, and then what numpy says."""
     built = tiny_device.build("td3")
