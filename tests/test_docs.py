@@ -44,7 +44,11 @@ def test_a_page_shows_its_example_whole(name):
     assert (ROOT / f"examples/{name}.py").read_text() in blocks(name)
 
 
-@pytest.mark.parametrize("name, code", BLOCKS, ids=[f"{name}-{len(code)}" for name, code in BLOCKS])
+LONG = 3_000  # characters, of a block that trains
+MARKED = [pytest.param(*each, marks=pytest.mark.slow) if len(each[1]) > LONG else each for each in BLOCKS]
+
+
+@pytest.mark.parametrize("name, code", MARKED, ids=[f"{name}-{len(code)}" for name, code in BLOCKS])
 def test_every_other_block_runs(name, code):
     page, names = (ROOT / f"docs/{name}.md").read_text(), {"__name__": name}
     lines_before = page[: page.index(code)].count("\n")  # so that an error names the line of the page
