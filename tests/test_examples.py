@@ -44,6 +44,7 @@ def test_flax_regression(capsys):
     assert "density 0.750" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_nnx_classification(capsys):
     model, optimizer, history = nnx_classification.main()
     updates, losses, densities = zip(*history)

@@ -60,6 +60,7 @@ def test_agent_does_not_know_of_its_topology(module):
     assert not re.findall(r".*(?:grow|prun|mask|spars|plastic).*", source, re.IGNORECASE)
 
 
+@pytest.mark.slow
 def test_zeros_stay_and_layers_grow_on_schedule():
     schedule: Any = density_schedule(network_settings(settings("ne"), "actor"), UPDATES)
     for name, modules in SPARSE.items():

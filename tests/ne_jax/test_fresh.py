@@ -104,7 +104,12 @@ def started(name, params, state, t):
     return ne_jax.replace_leaves(OPTIMISERS[name]().init(params), {path: now[path] for path in CLOCKS.get(name, [])})
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+FIRST = ("adam", "nadam", "clip", "schedule", "multi", "multi-step")  # one of each kind; the others are slow
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMISERS]
+)
 def test_each_cohort_trains_as_under_a_new_optimiser(name):
     steps, born = history(name)
     last = {path: np.zeros(leaf.shape, int) for path, leaf in ne_jax.leaves_by_path(steps[0][0]).items()}

@@ -176,7 +176,7 @@ def test_the_replay_is_never_copied():
     assert abs(temporary[1] - temporary[0]) < 2_000, temporary
 
 
-@pytest.mark.parametrize("how", ["vmap", "map"])
+@pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_the_check_stays_a_branch(how):
     """By matrix products: the means cost one more policy in acting, the check all of its own behind one cond."""
     counts = []
