@@ -57,6 +57,7 @@ def test_nnx_classification(capsys):
     assert "density 0.500" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_vmapped_make_train(capsys):
     (params, opt_state), log = vmapped_make_train.main(seeds=2)
     config = vmapped_make_train.CONFIG

@@ -178,7 +178,7 @@ agents = pytest.mark.parametrize(
 all_agents = pytest.mark.parametrize(
     ("name", "pixels"),
     [
-        ("drq", True),
+        pytest.param("drq", True, marks=pytest.mark.slow),
         ("td3", False),
         pytest.param("sac", False, marks=pytest.mark.slow),
         pytest.param("td3", True, marks=pytest.mark.slow),

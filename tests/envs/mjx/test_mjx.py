@@ -49,6 +49,7 @@ def test_contract(name):
     assert (env.spec.name, env.spec.action_repeat, env.spec.episode_steps, env.spec.pixels) == (name, 2, 500, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(f"{domain}_{entry.tasks[-1]}" for domain, entry in DOMAINS.items()))
 def test_many_in_a_loop_that_resets(name):
     """Random actions for a while, across the end of an episode: finite scenes, and no reward is above one a step."""
