@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from ne_jax.activity import Activity
@@ -56,6 +55,9 @@ class Evolved(NamedTuple):
 
 Evolve = Callable[[RuleState, Key[Array, ""], Step, Network], tuple[RuleState, Evolved]]
 Observe = Callable[[RuleState, Step, Network], RuleState]
+Gradient = Callable[[RuleState, Step, Network], Leaves]
+Adjust = Callable[[RuleState, Key[Array, ""], Step, Network, Leaves], tuple[RuleState, Leaves]]
+Reborn = Callable[[RuleState, Leaves, dict[str, Bool[Array, "..."]]], RuleState]
 
 
 class Rule(NamedTuple):
@@ -63,21 +65,28 @@ class Rule(NamedTuple):
 
     evolve(state, key, step, network): one round at update `step`; see `stateless` for a rule that remembers nothing.
     activity(params, batch): the unit activations that `evolve` and `observe` look at.
-    before: changes the gradients of every update before the optimiser sees them.
+    gradient(state, step, network): the gradients that change before the optimiser sees them, in every update; there are
+        no activations.
+    adjust(state, key, step, network, updates): in every update, the new state, and those updates of the optimiser that
+        change; `network` is that before the update, without activations.
     trainable(step, path): may this leaf train at update `step`? None: all may, always.
     init(params, masks): the state that the rule begins with, any pytree of arrays; None: `()`.
     observe(state, step, network): the state after an update, in every one; `network` holds the updated weights, and the
         gradients and activations that the update was made from. In a round it comes before `evolve`.
+    reborn(state, params, fresh): the state after a round, whichever rule of a chain made it: the network's parameters
+        after it, and the weights that were born, removed or reset.
     renews(path, leaf): the leaves that a round may start anew as wholes, see `Evolved.renewed`.
     name: what a sentence about it calls it; methods in a `chain` are joined by `+`.
     """
 
     evolve: Evolve | None = None
     activity: Activity | None = None
-    before: optax.GradientTransformation | None = None
+    gradient: Gradient | None = None
+    adjust: Adjust | None = None
     trainable: Callable[[Step, str], Bool[Array, ""] | bool] | None = None
     init: Callable[[Leaves, Masks], RuleState] | None = None
     observe: Observe | None = None
+    reborn: Reborn | None = None
     renews: Where | None = None
     name: str = "rule"
 
@@ -111,7 +120,6 @@ def chain(*rules: Rule) -> Rule:
             copies) is to go with a method that changes weights in rounds.
     """
     _check_chain(rules)
-    befores = [each.before for each in rules if each.before is not None]
 
     def has(part: str) -> bool:
         return any(getattr(each, part) is not None for each in rules)
@@ -119,10 +127,12 @@ def chain(*rules: Rule) -> Rule:
     return Rule(
         evolve=partial(_evolve_all, rules) if has("evolve") else None,
         activity=_all_activities(rules),
-        before=optax.chain(*befores) if befores else None,
+        gradient=partial(_all_gradients, rules) if has("gradient") else None,
+        adjust=partial(_adjust_all, rules) if has("adjust") else None,
         trainable=partial(_all_allow, rules) if has("trainable") else None,
         init=partial(_init_all, rules) if has("init") else None,
         observe=partial(_observe_all, rules) if has("observe") else None,
+        reborn=partial(_reborn_all, rules) if has("reborn") else None,
         renews=partial(_any_renews, rules) if has("renews") else None,
         name="+".join(each.name for each in rules),
     )
@@ -162,6 +172,34 @@ def _observe_all(rules: tuple[Rule, ...], state: RuleState, step: Step, network:
     return tuple(
         own if each.observe is None else each.observe(own, step, _as_seen_by(each, network)) for each, own in pairs
     )
+
+
+def _all_gradients(rules: tuple[Rule, ...], state: RuleState, step: Step, network: Network) -> Leaves:
+    changed: Leaves = {}
+    for each, own in zip(rules, _states(rules, state), strict=True):
+        if each.gradient is not None:
+            seen = network._replace(gradients=network.gradients | changed)
+            changed |= each.gradient(own, step, seen)
+    return changed
+
+
+def _adjust_all(
+    rules: tuple[Rule, ...], state: RuleState, key: Key[Array, ""], step: Step, network: Network, updates: Leaves
+) -> tuple[RuleState, Leaves]:
+    states, changed = list(_states(rules, state)), {}
+    for i, each in enumerate(rules):
+        if each.adjust is not None:
+            own_key = jax.random.fold_in(key, i)
+            states[i], new = each.adjust(states[i], own_key, step, network, updates | changed)
+            changed |= new
+    return tuple(states) if state else state, changed
+
+
+def _reborn_all(
+    rules: tuple[Rule, ...], state: RuleState, params: Leaves, fresh: dict[str, Bool[Array, "..."]]
+) -> RuleState:
+    pairs = zip(rules, _states(rules, state), strict=True)
+    return tuple(own if each.reborn is None else each.reborn(own, params, fresh) for each, own in pairs)
 
 
 def _as_seen_by(rule: Rule, network: Network) -> Network:

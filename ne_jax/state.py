@@ -33,8 +33,6 @@ class PlasticState(NamedTuple):
     inner: optax.OptState
     masks: Masks
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
-    before: optax.OptState | None
-    """What `Rule.before` keeps."""
     rule: RuleState
     """What the rule remembers, see `Rule.init`."""
     births: Births | None

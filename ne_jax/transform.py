@@ -17,6 +17,9 @@ from ne_jax.rule import Evolved, Network, Rule, RuleState, initial
 from ne_jax.sparsity import Leaves, Masks, Where, apply, kernels, leaves_by_path, nonzero, replace_leaves
 from ne_jax.state import PlasticState, Record, recorded
 
+ADJUST = 2**31 - 1
+"""Folded into an update's key for `Rule.adjust`: far from the small numbers that rounds use."""
+
 
 class _Setup(NamedTuple):
     """The settings of `plastic`, as it takes them."""
@@ -108,7 +111,6 @@ def _init(setup: _Setup, plain: bool, params: PyTree) -> PlasticState:
         inner,
         masks,
         zero(),
-        before=rule.before.init(params) if rule.before else None,
         rule=jax.tree.map(jnp.copy, initial(rule, leaves, masks)),
         births=births,
         renewed={p: jnp.zeros((), bool) for p, leaf in leaves.items() if rule.renews and rule.renews(p, leaf)},
@@ -136,11 +138,11 @@ def _update(
         raise ValueError("this rule looks at activations: call tx.update(..., batch=inputs), or drop `activity`")
     step = state.count if step is None else jnp.asarray(step)
     dense = updates  # the loss gradient, absent weights included
-    before = state.before
-    if rule.before is not None:
-        updates, before = rule.before.update(updates, before, params)
+    if rule.gradient is not None:
+        seen = Network(leaves_by_path(params), leaves_by_path(dense), state.masks, None)
+        updates = replace_leaves(updates, rule.gradient(state.rule, step, seen))
     descent = setup.inner.update
-    if rule.evolve is not None and key is None:
+    if (rule.evolve is not None or rule.adjust is not None) and key is None:
         key = jax.random.fold_in(jax.random.key(setup.seed), step)
     waiting = _waiting(rule, step, params)
     if state.births is not None:
@@ -149,11 +151,16 @@ def _update(
             renewable |= _renewable(setup, state, params, dense, batch, key, step)
         descent = partial(fresh.update, setup.inner, state.births, renewable)
     updates, inner = descent(_limit(rule, step, state.masks, updates), state.inner, params, **extra)
+    if rule.adjust is not None and key is not None:
+        seen = Network(leaves_by_path(params), leaves_by_path(dense), state.masks, None)
+        adjust_key = jax.random.fold_in(key, ADJUST)
+        remembered, adjusted = rule.adjust(state.rule, adjust_key, step, seen, leaves_by_path(updates))
+        updates, state = replace_leaves(updates, adjusted), state._replace(rule=remembered)
     # Masked again, because an inner transformation may move weights without any gradient (noise, for example).
     updates = _limit(rule, step, state.masks, updates)
     gathered = _gather(setup, state.gathered, dense, step)
     births = fresh.born_again(state.births, inner, waiting)  # what does not train yet begins when it may
-    state = state._replace(inner=inner, count=state.count + 1, before=before, gathered=gathered, births=births)
+    state = state._replace(inner=inner, count=state.count + 1, gathered=gathered, births=births)
     activations = None
     if rule.observe is not None:
         activations = None if rule.activity is None else rule.activity(params, batch)
@@ -226,6 +233,8 @@ def _round(
     remembered, evolved = _evolved(
         setup.rule, state.rule, key, step, Network(moved, gradients, state.masks, activations)
     )
+    if setup.rule.reborn is not None:
+        remembered = setup.rule.reborn(remembered, {**moved, **evolved.params}, evolved.fresh)
     old, ordinary = leaves_by_path(params), leaves_by_path(updates)
     flags = {path: each | (evolved.adjusted or {}).get(path, False) for path, each in evolved.fresh.items()}
     flags = (evolved.adjusted or {}) | flags
