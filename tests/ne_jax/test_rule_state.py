@@ -110,7 +110,7 @@ def test_what_is_observed_comes_back_in_rounds(name):
         np.testing.assert_allclose(own["sum"], total + np.zeros((3, 2)), rtol=1e-5, atol=1e-6)
     if name == "chain":
         assert state is not None and state[1] == () and int(state[3]["updates"]) == UPDATES
-        equal(state[2]["b/bias"], steps[0][0]["b"]["bias"])  # what regenerative_l2 pulls to
+        equal(state[2]["a/bias"], steps[0][0]["a"]["bias"])  # what regenerative_l2 pulls to
 
 
 @pytest.mark.parametrize("counter", [True, False], ids=["counter", "step"])
