@@ -41,6 +41,7 @@ from ne_jax.rule import (
 )
 from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
 from ne_jax.rules.injection import inject, plasticity_injection
+from ne_jax.rules.lifelong import lifelong_neuroplastic
 from ne_jax.rules.regularisation import regenerative_l2
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
 from ne_jax.rules.utility import continual_backprop
@@ -118,6 +119,7 @@ __all__ = [
     "kernels",
     "kernels_under",
     "leaves_by_path",
+    "lifelong_neuroplastic",
     "linear_growth",
     "magnitude_prune",
     "make_review",

@@ -1,0 +1,260 @@
+"""Neuroplastic Expansion that lasts: units are renewed as wholes for ever, weights stay near their birth, and a network
+whose inputs have become others begins anew."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from ne_jax.activity import Activity, incoming, outgoing, units_of
+from ne_jax.rule import Evolved, Network, Rule, Step
+from ne_jax.rules.regularisation import pulled_to_birth, values_at_birth
+from ne_jax.rules.resets import TO_HEAD, Initialise
+from ne_jax.schedules import DensitySchedule, counts_at
+from ne_jax.sparsity import Leaves, Masks, kernels, leaves_by_path, select
+from ne_jax.units import Follows, beside
+
+FAST, SLOW = 0.9, 0.99
+"""Decays per update of the two running averages of what units do."""
+WARM_UP = 500
+"""Updates after which both averages tell of the network as it is, so that their difference means something."""
+
+
+class Memory(NamedTuple):
+    """What is remembered of a network. Units by the path of their kernel."""
+
+    births: Leaves
+    """The value that each weight was born with."""
+    fast: dict[str, Float[Array, " units"]]
+    """Running average of mean |h| over the batch, quick to follow."""
+    slow: dict[str, Float[Array, " units"]]
+    """The same over the last hundred updates."""
+    age: dict[str, Int[Array, " units"]]
+    """Updates since the unit began, or began anew."""
+    due: dict[str, Float[Array, ""]]
+    """Units of a sparse layer to renew, the fraction included."""
+    novelty: Float[Array, ""]
+    """The greatest since the last round, see `lifelong_neuroplastic`."""
+    since: Int[Array, ""]
+    """Updates since the whole network began, or began anew."""
+
+
+class _Setup(NamedTuple):
+    """The settings of `lifelong_neuroplastic`, as it takes them."""
+
+    schedule: DensitySchedule
+    initialise: Initialise
+    turnover: float
+    maturity: int
+    pull: float
+    novelty: float
+    follows: Follows
+
+
+def lifelong_neuroplastic(
+    schedule: DensitySchedule,
+    activity: Activity,
+    initialise: Initialise,
+    *,
+    turnover: float = 0.01,
+    maturity: int = 1_000,
+    pull: float = 1e-4,
+    novelty: float = 0.4,
+    follows: Follows = TO_HEAD,
+) -> Rule:
+    """Neuroplastic Expansion (Liu et al., ICLR 2025) made to last; docs/method.md derives it.
+
+    As there, a network grows from sparse to `schedule`, exactly, and weights are born where the loss gradient asks.
+    What differs is what goes, and what happens when growth is over. With activations h of a layer's units i::
+
+        contribution_i = running mean |h_i| * sum_k |w_ik|       over the weights that lead on from it
+        novelty        = sum_i |fast_i - slow_i| / sum_i slow_i  of two running averages of mean |h_i|, decays 0.9, 0.99
+
+    In every update the loss gets `pull * ||p - p_0||^2`, where p_0 is the value that a weight was born with: survivors
+    and head cannot grow without bound. In a round, for each sparse layer:
+
+    1. The `turnover` share of its units, those of least contribution among the mature ones, begin anew as wholes: all
+       that enters them goes, what leads on from them becomes zero, and a bundle of births, as many as the layer's
+       average unit has weights, goes to inputs drawn in proportion to the layer's |dense gradient| there.
+    2. The births that remain until the schedule is met go to the absent weights of the largest |dense gradient|.
+    3. Newborn weights are as `initialise` draws them, times sqrt(inputs / weights of the unit), so that a unit with few
+       weights speaks as loud as one with many.
+
+    Where `novelty` was exceeded since the last round, what the network sees has become something else. Then it is drawn
+    anew at the density of the schedule, as in 1 for all units at once, and targets follow (`ne_jax.renewed`).
+
+    A network without masks takes part in the pull and in beginning anew alone.
+
+    Args:
+        schedule: weights per layer over time, see `cosine_growth`.
+        activity: `(params, batch) -> {module path: activations}`, see `flax_activity`; needs `tx.update(batch=...)`.
+        initialise: draws fresh parameters of the whole network from a key.
+        turnover: share of a layer's units that begin anew in each round, in [0, 1].
+        maturity: updates for which a new unit is safe, >= 0.
+        pull: weight of the squared distance to birth in the loss, >= 0.
+        novelty: relative change of the units' activity above which the network begins anew, >= 0; 0: never.
+        follows: says which kernel takes a layer's output.
+
+    Raises:
+        ValueError: a setting is out of range; at `init`, nothing follows a sparse layer.
+    """
+    if not 0 <= turnover <= 1:
+        raise ValueError(f"turnover must lie in [0, 1], got {turnover}: it is a share of units")
+    for name, value in (("maturity", maturity), ("pull", pull), ("novelty", novelty)):
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    setup = _Setup(schedule, initialise, turnover, maturity, pull, novelty, follows)
+    return Rule(
+        evolve=partial(_evolve, setup),
+        activity=activity,
+        gradient=partial(_gradient, setup) if pull else None,
+        init=partial(_init, setup),
+        observe=_observe,
+        reborn=_reborn,
+        renews=(lambda path, leaf: True) if novelty else None,
+        name="lifelong_neuroplastic",
+    )
+
+
+def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
+    _following(setup, params, masks)
+    units = {path: leaf.shape[-1] for path, leaf in params.items() if kernels(path, leaf)}
+    return Memory(
+        births=dict(params),
+        fast={path: jnp.zeros(n) for path, n in units.items()},
+        slow={path: jnp.zeros(n) for path, n in units.items()},
+        age={path: jnp.zeros(n, jnp.int32) for path, n in units.items()},
+        due={path: jnp.zeros(()) for path in masks},
+        novelty=jnp.zeros(()),
+        since=jnp.zeros((), jnp.int32),
+    )
+
+
+def _following(setup: _Setup, params: Leaves, masks: Masks) -> dict[str, str]:
+    """{kernel of a sparse layer: kernel of the layer that it leads to}."""
+    paths = [path for path, leaf in params.items() if kernels(path, leaf)]
+    found = {}
+    for path in sorted(masks):
+        following = setup.follows(path, paths)
+        if following is None:
+            raise ValueError(f"lifelong_neuroplastic finds no layer that follows {path}, among {paths}; see `follows`")
+        found[path] = following
+    return found
+
+
+def _gradient(setup: _Setup, state: Memory, step: Step, network: Network) -> Leaves:
+    return pulled_to_birth(setup.pull, state.births, step, network)
+
+
+def _reborn(state: Memory, params: Leaves, fresh: dict[str, Bool[Array, "..."]]) -> Memory:
+    return state._replace(births=values_at_birth(state.births, params, fresh))
+
+
+def _observe(state: Memory, step: Step, network: Network) -> Memory:
+    """What units do, after one more update, and how much that differs from what they did."""
+    fast, slow = dict(state.fast), dict(state.slow)
+    for path, old in state.fast.items():
+        h = units_of(path, network.activations or {})
+        if h is not None:  # a head has none
+            active = jnp.abs(h).reshape(-1, old.size).mean(axis=0)
+            fast[path] = FAST * old + (1 - FAST) * active
+            slow[path] = SLOW * slow[path] + (1 - SLOW) * active
+    change = jnp.stack([jnp.abs(fast[path] - slow[path]).sum() for path in fast]).sum()
+    usual = jnp.stack([each.sum() for each in slow.values()]).sum()
+    now = jnp.where((state.since >= WARM_UP) & (usual > 0), change / jnp.where(usual > 0, usual, 1), 0)
+    return state._replace(
+        fast=fast,
+        slow=slow,
+        age={path: age + 1 for path, age in state.age.items()},
+        novelty=jnp.maximum(state.novelty, now),
+        since=state.since + 1,
+    )
+
+
+def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
+    anew = (state.novelty > setup.novelty) if setup.novelty else jnp.zeros((), bool)
+    layers = _following(setup, network.params, network.masks)
+    targets = counts_at(setup.schedule, {path: mask.shape for path, mask in network.masks.items()}, step)
+    keys = dict(zip(layers, jax.random.split(key, max(len(layers), 1))))
+    drawn = leaves_by_path(setup.initialise(jax.random.fold_in(key, 1)))
+    params, fresh, masks = {}, {}, {}
+
+    def put(path: str, flags: Array, value: Array | float) -> None:
+        params[path] = jnp.where(flags, value, params.get(path, network.params[path]))
+        fresh[path] = flags | fresh.get(path, False)
+
+    ages, due, units = dict(state.age), dict(state.due), {}
+    for path, following in layers.items():
+        old, due[path] = _to_renew(setup, state, path, network.params[following])
+        units[path] = old | anew
+        ages[path] = jnp.where(units[path], 0, state.age[path])
+        masks[path] = _topology(keys[path], network, path, units[path], targets[path])
+        born = masks[path] & (incoming(units[path], masks[path].shape) | ~network.masks[path])
+        put(path, born | (network.masks[path] & ~masks[path]), jnp.where(born, _loud(drawn[path], masks[path]), 0))
+        for leaf, neutral in beside(path, network).items():
+            put(leaf, units[path], neutral)
+    for path, following in layers.items():
+        flags = outgoing(units[path], drawn[following].shape)
+        put(following, flags & network.masks.get(following, jnp.ones((), bool)), 0.0)
+    if setup.novelty:
+        for path, leaf in network.params.items():
+            flags = jnp.broadcast_to(anew, leaf.shape)
+            put(
+                path,
+                flags,
+                jnp.where(masks[path], _loud(drawn[path], masks[path]), 0) if path in masks else drawn[path],
+            )
+    params = {path: jnp.where(masks[path], leaf, 0) if path in masks else leaf for path, leaf in params.items()}
+    renewed = {path: anew for path in network.params} if setup.novelty else None
+    after = state._replace(
+        fast={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.fast.items()},
+        slow={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.slow.items()},
+        age=ages,
+        due=due,
+        novelty=jnp.zeros(()),
+        since=jnp.where(anew, 0, state.since),
+    )
+    return after, Evolved(params, masks, fresh, renewed=renewed)
+
+
+def _to_renew(
+    setup: _Setup, state: Memory, path: str, following: Float[Array, "*fan inputs outputs"]
+) -> tuple[Bool[Array, " units"], Float[Array, ""]]:
+    """The units of a layer that begin anew in this round, and what is then still due."""
+    slow = state.slow[path]
+    weights = jnp.abs(following).sum(axis=(*range(following.ndim - 2), following.ndim - 1))
+    contribution = slow * weights.reshape(-1, slow.size).sum(axis=0)
+    due = state.due[path] + setup.turnover * slow.size
+    flags = select(-contribution, jnp.floor(due).astype(jnp.int32), among=state.age[path] > setup.maturity)
+    return flags, jnp.minimum(due - flags.sum(), slow.size)
+
+
+def _topology(
+    key: Key[Array, ""], network: Network, path: str, units: Bool[Array, " units"], target: Int[Array, ""]
+) -> Bool[Array, "*fan units"]:
+    """The mask after a round, of `target` weights: what survives, a bundle for each unit that begins anew, and births
+    where the gradient is largest."""
+    mask, gradient = network.masks[path], jnp.abs(network.gradients[path])
+    into = incoming(units, mask.shape)
+    kept = mask & ~into
+    count = target - kept.sum()
+    # Gumbel noise on log-probabilities draws without replacement, in proportion.
+    wish = jnp.log(gradient.mean(axis=-1, keepdims=True) + jnp.finfo(gradient.dtype).tiny)
+    draws = (wish + jax.random.gumbel(key, mask.shape)).reshape(-1, units.size)
+    rank = jnp.argsort(jnp.argsort(-draws, axis=0), axis=0).reshape(mask.shape)
+    bundle = into & (rank < jnp.maximum(target // units.size, 1))
+    bundle = select(draws.reshape(mask.shape), jnp.minimum(count, bundle.sum()), among=bundle)
+    # The gradient into a unit that begins anew tells of the old one: its further places come last.
+    scores = jnp.where(into, -1.0 - rank, gradient)
+    return kept | bundle | select(scores, count - bundle.sum(), among=~kept & ~bundle)
+
+
+def _loud(drawn: Float[Array, "*fan units"], mask: Bool[Array, "*fan units"]) -> Float[Array, "*fan units"]:
+    """Values for a sparse kernel whose units vary as those of the dense one do."""
+    inputs = mask.size // mask.shape[-1]
+    weights = mask.sum(axis=range(mask.ndim - 1))
+    return drawn * jnp.sqrt(inputs / jnp.maximum(weights, 1))
