@@ -28,13 +28,14 @@ RuleState = PyTree[Array]
 class Network(NamedTuple):
     """What a rule sees, every tree as {path: array}. `activations` is None unless the rule asks for them.
 
-    `masks` is empty for a dense network.
+    `masks` is empty for a dense network. `inputs` is the batch that `tx.update` was given, a pytree of [batch, ...].
     """
 
     params: Leaves
     gradients: Leaves
     masks: Masks
     activations: Leaves | None
+    inputs: PyTree = None
 
 
 class Evolved(NamedTuple):

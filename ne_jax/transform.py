@@ -165,7 +165,7 @@ def _update(
     if rule.observe is not None:
         activations = None if rule.activity is None else rule.activity(params, batch)
         moved = leaves_by_path(optax.apply_updates(params, updates))
-        network = Network(moved, leaves_by_path(dense), state.masks, activations)
+        network = Network(moved, leaves_by_path(dense), state.masks, activations, batch)
         state = state._replace(rule=rule.observe(state.rule, step, network))
     if rule.evolve is not None and key is not None:
         state = state._replace(renewed={path: jnp.zeros((), bool) for path in state.renewed})
@@ -231,7 +231,7 @@ def _round(
         sums, count = state.gathered
         gradients |= {path: total / count for path, total in sums.items()}
     remembered, evolved = _evolved(
-        setup.rule, state.rule, key, step, Network(moved, gradients, state.masks, activations)
+        setup.rule, state.rule, key, step, Network(moved, gradients, state.masks, activations, batch)
     )
     if setup.rule.reborn is not None:
         remembered = setup.rule.reborn(remembered, {**moved, **evolved.params}, evolved.fresh)
@@ -277,7 +277,7 @@ def _renewable(
 
     def flags() -> Mapping[str, Array]:
         activations = None if setup.rule.activity is None else setup.rule.activity(params, batch)
-        network = Network(leaves_by_path(params), leaves_by_path(gradients), state.masks, activations)
+        network = Network(leaves_by_path(params), leaves_by_path(gradients), state.masks, activations, batch)
         return _evolved(setup.rule, state.rule, key, step, network)[1].fresh
 
     return frozenset(jax.eval_shape(flags))

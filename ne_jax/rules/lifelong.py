@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from ne_jax.activity import Activity, incoming, outgoing, units_of
 from ne_jax.rule import Evolved, Network, Rule, Step
@@ -19,26 +19,32 @@ from ne_jax.sparsity import Leaves, Masks, kernels, leaves_by_path, select
 from ne_jax.units import Follows, beside
 
 FAST, SLOW = 0.9, 0.99
-"""Decays per update of the two running averages of what units do."""
+"""Decays per update of the two running averages of what a network sees; the second also of what units do."""
 WARM_UP = 500
-"""Updates after which both averages tell of the network as it is, so that their difference means something."""
+"""Updates after which both averages tell of the present, so that their difference means something."""
+SKETCH, SAMPLES = 64, 32
+"""What is remembered of the inputs: so many numbers, of so many samples of a batch."""
 
 
 class Memory(NamedTuple):
-    """What is remembered of a network. Units by the path of their kernel."""
+    """What is remembered of a network. Units by the path of their kernel, for sparse layers."""
 
     births: Leaves
     """The value that each weight was born with."""
-    fast: dict[str, Float[Array, " units"]]
-    """Running average of mean |h| over the batch, quick to follow."""
-    slow: dict[str, Float[Array, " units"]]
-    """The same over the last hundred updates."""
+    use: dict[str, Float[Array, " units"]]
+    """Running average of mean |h| over the batch."""
     age: dict[str, Int[Array, " units"]]
     """Updates since the unit began, or began anew."""
     due: dict[str, Float[Array, ""]]
-    """Units of a sparse layer to renew, the fraction included."""
+    """Units of a layer to renew, the fraction included."""
+    fast: Float[Array, " sketch"]
+    """Running average of the inputs, quick to follow."""
+    slow: Float[Array, " sketch"]
+    """The same over the last hundred updates."""
+    square: Float[Array, " sketch"]
+    """That of their squares."""
     novelty: Float[Array, ""]
-    """The greatest since the last round, see `lifelong_neuroplastic`."""
+    """The greatest since the last round."""
     since: Int[Array, ""]
     """Updates since the whole network began, or began anew."""
 
@@ -69,10 +75,11 @@ def lifelong_neuroplastic(
     """Neuroplastic Expansion (Liu et al., ICLR 2025) made to last; docs/method.md derives it.
 
     As there, a network grows from sparse to `schedule`, exactly, and weights are born where the loss gradient asks.
-    What differs is what goes, and what happens when growth is over. With activations h of a layer's units i::
+    What differs is what goes, and what happens when growth is over. With activations h of a layer's units i, and inputs
+    x of the network::
 
-        contribution_i = running mean |h_i| * sum_k |w_ik|       over the weights that lead on from it
-        novelty        = sum_i |fast_i - slow_i| / sum_i slow_i  of two running averages of mean |h_i|, decays 0.9, 0.99
+        contribution_i = running mean |h_i| * sum_k |w_ik|        over the weights that lead on from the unit
+        novelty        = sum_j |fast_j - slow_j| / sum_j sd(x_j)  of two running means of x, decays 0.9 and 0.99
 
     In every update the loss gets `pull * ||p - p_0||^2`, where p_0 is the value that a weight was born with: survivors
     and head cannot grow without bound. In a round, for each sparse layer:
@@ -96,7 +103,8 @@ def lifelong_neuroplastic(
         turnover: share of a layer's units that begin anew in each round, in [0, 1].
         maturity: updates for which a new unit is safe, >= 0.
         pull: weight of the squared distance to birth in the loss, >= 0.
-        novelty: relative change of the units' activity above which the network begins anew, >= 0; 0: never.
+        novelty: shift of the inputs' mean, in their standard deviations, above which the network begins anew, >= 0; 0:
+            never. Inputs of more than 64 numbers are added up in 64 groups, with random signs.
         follows: says which kernel takes a layer's output.
 
     Raises:
@@ -122,13 +130,15 @@ def lifelong_neuroplastic(
 
 def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
     _following(setup, params, masks)
-    units = {path: leaf.shape[-1] for path, leaf in params.items() if kernels(path, leaf)}
+    units = {path: params[path].shape[-1] for path in masks}
     return Memory(
         births=dict(params),
-        fast={path: jnp.zeros(n) for path, n in units.items()},
-        slow={path: jnp.zeros(n) for path, n in units.items()},
+        use={path: jnp.zeros(n) for path, n in units.items()},
         age={path: jnp.zeros(n, jnp.int32) for path, n in units.items()},
-        due={path: jnp.zeros(()) for path in masks},
+        due={path: jnp.zeros(()) for path in units},
+        fast=jnp.zeros(SKETCH),
+        slow=jnp.zeros(SKETCH),
+        square=jnp.zeros(SKETCH),
         novelty=jnp.zeros(()),
         since=jnp.zeros((), jnp.int32),
     )
@@ -155,24 +165,41 @@ def _reborn(state: Memory, params: Leaves, fresh: dict[str, Bool[Array, "..."]])
 
 
 def _observe(state: Memory, step: Step, network: Network) -> Memory:
-    """What units do, after one more update, and how much that differs from what they did."""
-    fast, slow = dict(state.fast), dict(state.slow)
-    for path, old in state.fast.items():
+    """What units do and what the network sees, after one more update."""
+    use = dict(state.use)
+    for path, old in state.use.items():
         h = units_of(path, network.activations or {})
-        if h is not None:  # a head has none
-            active = jnp.abs(h).reshape(-1, old.size).mean(axis=0)
-            fast[path] = FAST * old + (1 - FAST) * active
-            slow[path] = SLOW * slow[path] + (1 - SLOW) * active
-    change = jnp.stack([jnp.abs(fast[path] - slow[path]).sum() for path in fast]).sum()
-    usual = jnp.stack([each.sum() for each in slow.values()]).sum()
-    now = jnp.where((state.since >= WARM_UP) & (usual > 0), change / jnp.where(usual > 0, usual, 1), 0)
+        if h is None:
+            raise ValueError(
+                f"lifelong_neuroplastic needs the activations of {path}, and there are only those of "
+                f"{sorted(network.activations or {})}; sow them in its module"
+            )
+        use[path] = SLOW * old + (1 - SLOW) * jnp.abs(h).reshape(-1, old.size).mean(axis=0)
+    seen = _sketch(network.inputs)
+    fast = FAST * state.fast + (1 - FAST) * seen.mean(axis=0)
+    slow = SLOW * state.slow + (1 - SLOW) * seen.mean(axis=0)
+    square = SLOW * state.square + (1 - SLOW) * jnp.square(seen).mean(axis=0)
+    spread = jnp.sqrt(jnp.maximum(square - jnp.square(slow), 0)).sum()
+    shift = jnp.abs(fast - slow).sum() / jnp.where(spread > 0, spread, 1)
     return state._replace(
+        use=use,
+        age={path: age + 1 for path, age in state.age.items()},
         fast=fast,
         slow=slow,
-        age={path: age + 1 for path, age in state.age.items()},
-        novelty=jnp.maximum(state.novelty, now),
+        square=square,
+        novelty=jnp.maximum(state.novelty, jnp.where(state.since >= WARM_UP, shift, 0)),
         since=state.since + 1,
     )
+
+
+def _sketch(inputs: PyTree) -> Float[Array, "samples sketch"]:
+    """Inputs of any shape as few numbers: added up in groups, with random signs, so that a shift of any is a shift of
+    one (a count sketch, Charikar et al. 2002). Up to `SKETCH` inputs stay as they are, but for signs."""
+    parts = [leaf[:SAMPLES].astype(jnp.float32) for leaf in jax.tree.leaves(inputs)]
+    flat = jnp.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=1)
+    signs = jax.random.rademacher(jax.random.key(0), flat.shape[1:], jnp.float32)
+    padded = jnp.pad(flat * signs, ((0, 0), (0, -flat.shape[1] % SKETCH)))
+    return padded.reshape(len(flat), -1, SKETCH).sum(axis=1)
 
 
 def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
@@ -199,7 +226,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
             put(leaf, units[path], neutral)
     for path, following in layers.items():
         flags = outgoing(units[path], drawn[following].shape)
-        put(following, flags & network.masks.get(following, jnp.ones((), bool)), 0.0)
+        put(following, flags & masks.get(following, jnp.ones((), bool)), 0.0)
     if setup.novelty:
         for path, leaf in network.params.items():
             flags = jnp.broadcast_to(anew, leaf.shape)
@@ -211,8 +238,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     params = {path: jnp.where(masks[path], leaf, 0) if path in masks else leaf for path, leaf in params.items()}
     renewed = {path: anew for path in network.params} if setup.novelty else None
     after = state._replace(
-        fast={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.fast.items()},
-        slow={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.slow.items()},
+        use={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.use.items()},
         age=ages,
         due=due,
         novelty=jnp.zeros(()),
@@ -225,12 +251,12 @@ def _to_renew(
     setup: _Setup, state: Memory, path: str, following: Float[Array, "*fan inputs outputs"]
 ) -> tuple[Bool[Array, " units"], Float[Array, ""]]:
     """The units of a layer that begin anew in this round, and what is then still due."""
-    slow = state.slow[path]
+    use = state.use[path]
     weights = jnp.abs(following).sum(axis=(*range(following.ndim - 2), following.ndim - 1))
-    contribution = slow * weights.reshape(-1, slow.size).sum(axis=0)
-    due = state.due[path] + setup.turnover * slow.size
+    contribution = use * weights.reshape(-1, use.size).sum(axis=0)
+    due = state.due[path] + setup.turnover * use.size
     flags = select(-contribution, jnp.floor(due).astype(jnp.int32), among=state.age[path] > setup.maturity)
-    return flags, jnp.minimum(due - flags.sum(), slow.size)
+    return flags, jnp.minimum(due - flags.sum(), use.size)
 
 
 def _topology(
