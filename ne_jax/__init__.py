@@ -42,7 +42,7 @@ from ne_jax.rule import (
 from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
 from ne_jax.rules.injection import inject, plasticity_injection
 from ne_jax.rules.lifelong import lifelong_neuroplastic
-from ne_jax.rules.regularisation import regenerative_l2
+from ne_jax.rules.regularisation import l2, parseval, regenerative_l2, weight_decay
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
 from ne_jax.rules.utility import continual_backprop
 from ne_jax.schedules import (
@@ -60,6 +60,7 @@ from ne_jax.sparsity import (
     counts,
     density,
     erdos_renyi,
+    hidden_kernels,
     kernels,
     kernels_under,
     leaves_by_path,
@@ -113,11 +114,13 @@ __all__ = [
     "gradient_dormant_ratio",
     "gradient_dormant_ratio_by_layer",
     "grama",
+    "hidden_kernels",
     "incoming",
     "inject",
     "jaccard",
     "kernels",
     "kernels_under",
+    "l2",
     "leaves_by_path",
     "lifelong_neuroplastic",
     "linear_growth",
@@ -130,6 +133,7 @@ __all__ = [
     "norms",
     "numbered",
     "outgoing",
+    "parseval",
     "plastic",
     "plasticity_injection",
     "random_grow",
@@ -154,4 +158,5 @@ __all__ = [
     "static",
     "uniform",
     "units_of",
+    "weight_decay",
 ]
