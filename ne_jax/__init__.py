@@ -42,6 +42,7 @@ from ne_jax.rule import (
 from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
 from ne_jax.rules.injection import inject, plasticity_injection
 from ne_jax.rules.lifelong import lifelong_neuroplastic
+from ne_jax.rules.projection import fire, normalise_and_project, weight_clipping
 from ne_jax.rules.regularisation import l2, parseval, regenerative_l2, weight_decay
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
 from ne_jax.rules.utility import continual_backprop
@@ -109,6 +110,7 @@ __all__ = [
     "fau",
     "fau_by_layer",
     "feature_norm",
+    "fire",
     "flax_activity",
     "gradient_activity",
     "gradient_dormant_ratio",
@@ -130,6 +132,7 @@ __all__ = [
     "neuroplastic",
     "nonzero",
     "norm",
+    "normalise_and_project",
     "norms",
     "numbered",
     "outgoing",
@@ -158,5 +161,6 @@ __all__ = [
     "static",
     "uniform",
     "units_of",
+    "weight_clipping",
     "weight_decay",
 ]

@@ -238,5 +238,8 @@ METHODS: dict[str, Method] = {
     "l2": library(ne_jax.l2, encoder=True),
     "weight_decay": library(ne_jax.weight_decay, encoder=True),
     "parseval": library(ne_jax.parseval, encoder=True),
+    "weight_clipping": library(ne_jax.weight_clipping, encoder=True),
+    "normalise_and_project": library(ne_jax.normalise_and_project),
+    "fire": library(ne_jax.fire, period="reset_every", encoder=True),
     "continual_backprop": library(ne_jax.continual_backprop, period=1, encoder=True),
 }

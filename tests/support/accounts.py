@@ -91,12 +91,14 @@ def check(
     },
     *,
     sparse: bool = False,
+    restarts: Callable[[int], bool] = lambda t: False,
 ) -> list[Any]:
     """The rule's parameters after every update are those of the account; its history.
 
     Args:
         gradient: (parameters, loss gradients) to the gradients that Adam is to see.
         after: (parameters, loss gradients, Adam's updates, update) to the parameters after it.
+        restarts: whether Adam begins anew after an update.
     """
     steps, adam = history(rule, sparse), Adam()
     params = flat(steps[0][0])
@@ -106,6 +108,7 @@ def check(
         wanted = gradient(params, gradients)
         updates = adam({p: np.where(exists[p], g, 0) if p in exists else g for p, g in wanted.items()})
         params = after(params, gradients, updates, t)
+        adam = Adam() if restarts(t) else adam
         for path, leaf in flat(found).items():
             if path in exists:
                 params[path] = np.where(exists[path], params[path], 0)
