@@ -45,6 +45,7 @@ from ne_jax.rules.lifelong import lifelong_neuroplastic
 from ne_jax.rules.projection import fire, normalise_and_project, weight_clipping
 from ne_jax.rules.regularisation import l2, parseval, regenerative_l2, weight_decay
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
+from ne_jax.rules.upgd import upgd
 from ne_jax.rules.utility import continual_backprop
 from ne_jax.schedules import (
     DensitySchedule,
@@ -161,6 +162,7 @@ __all__ = [
     "static",
     "uniform",
     "units_of",
+    "upgd",
     "weight_clipping",
     "weight_decay",
 ]

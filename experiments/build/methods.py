@@ -241,5 +241,6 @@ METHODS: dict[str, Method] = {
     "weight_clipping": library(ne_jax.weight_clipping, encoder=True),
     "normalise_and_project": library(ne_jax.normalise_and_project),
     "fire": library(ne_jax.fire, period="reset_every", encoder=True),
+    "upgd": library(ne_jax.upgd, encoder=True),
     "continual_backprop": library(ne_jax.continual_backprop, period=1, encoder=True),
 }
