@@ -45,6 +45,7 @@ from ne_jax.rules.lifelong import lifelong_neuroplastic
 from ne_jax.rules.projection import fire, normalise_and_project, weight_clipping
 from ne_jax.rules.regularisation import l2, parseval, regenerative_l2, weight_decay
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
+from ne_jax.rules.self_normalised import self_normalised_resets
 from ne_jax.rules.upgd import upgd
 from ne_jax.rules.utility import continual_backprop
 from ne_jax.schedules import (
@@ -151,6 +152,7 @@ __all__ = [
     "reset",
     "rigl",
     "select",
+    "self_normalised_resets",
     "set_",
     "shrink_and_perturb",
     "spaced",

@@ -235,6 +235,7 @@ METHODS: dict[str, Method] = {
     "shrink_and_perturb": Method(_shrink_and_perturb, period="reset_every", encoder=True),
     "plasticity_injection": Method(_plasticity_injection),
     "regenerative_l2": Method(_regenerative_l2, encoder=True),
+    "self_normalised_resets": library(ne_jax.self_normalised_resets, period=1, encoder=True),
     "l2": library(ne_jax.l2, encoder=True),
     "weight_decay": library(ne_jax.weight_decay, encoder=True),
     "parseval": library(ne_jax.parseval, encoder=True),
