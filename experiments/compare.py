@@ -30,7 +30,9 @@ from experiments.record.metrics_files import read_metrics
 from experiments.record.statistics import bootstrap_ci, iqm
 from experiments.run import CURABLE, command, parse, run
 
-_METHODS = flags.DEFINE_multi_string("method", ["none", *METHODS], "One of them, `NAME` or `NAME,KEY=VALUE`.")
+_ALL = ["none", *(name for name in METHODS if name != "normalise_and_project")]
+"""That one wants `agent.layer_norm`, which would hold for all."""
+_METHODS = flags.DEFINE_multi_string("method", _ALL, "One of them, `NAME` or `NAME,KEY=VALUE`.")
 LAST = 0.2
 """The share of a run, at its end, whose evaluations make the final return."""
 Values = Float[np.ndarray, " seeds"]

@@ -42,8 +42,11 @@ from ne_jax.rule import (
 from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
 from ne_jax.rules.injection import inject, plasticity_injection
 from ne_jax.rules.lifelong import lifelong_neuroplastic
-from ne_jax.rules.regularisation import regenerative_l2
+from ne_jax.rules.projection import fire, normalise_and_project, weight_clipping
+from ne_jax.rules.regularisation import l2, parseval, regenerative_l2, weight_decay
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
+from ne_jax.rules.self_normalised import self_normalised_resets
+from ne_jax.rules.upgd import upgd
 from ne_jax.rules.utility import continual_backprop
 from ne_jax.schedules import (
     DensitySchedule,
@@ -60,6 +63,7 @@ from ne_jax.sparsity import (
     counts,
     density,
     erdos_renyi,
+    hidden_kernels,
     kernels,
     kernels_under,
     leaves_by_path,
@@ -108,16 +112,19 @@ __all__ = [
     "fau",
     "fau_by_layer",
     "feature_norm",
+    "fire",
     "flax_activity",
     "gradient_activity",
     "gradient_dormant_ratio",
     "gradient_dormant_ratio_by_layer",
     "grama",
+    "hidden_kernels",
     "incoming",
     "inject",
     "jaccard",
     "kernels",
     "kernels_under",
+    "l2",
     "leaves_by_path",
     "lifelong_neuroplastic",
     "linear_growth",
@@ -127,9 +134,11 @@ __all__ = [
     "neuroplastic",
     "nonzero",
     "norm",
+    "normalise_and_project",
     "norms",
     "numbered",
     "outgoing",
+    "parseval",
     "plastic",
     "plasticity_injection",
     "random_grow",
@@ -143,6 +152,7 @@ __all__ = [
     "reset",
     "rigl",
     "select",
+    "self_normalised_resets",
     "set_",
     "shrink_and_perturb",
     "spaced",
@@ -154,4 +164,7 @@ __all__ = [
     "static",
     "uniform",
     "units_of",
+    "upgd",
+    "weight_clipping",
+    "weight_decay",
 ]

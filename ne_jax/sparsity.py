@@ -51,6 +51,11 @@ def kernels(path: str, leaf: Array) -> bool:
     return path.rsplit("/", 1)[-1] == "kernel" and jnp.ndim(leaf) >= 2
 
 
+def hidden_kernels(path: str, leaf: Array) -> bool:
+    """Every kernel but the last layer's, which is that of a module called `head`."""
+    return kernels(path, leaf) and "head" not in path.split("/")
+
+
 def kernels_under(*names: str) -> Where:
     """Choose the kernels that have one of `names` at the start of a path component: `kernels_under("hidden")`."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from ne_jax.activity import dormant, gradient_activity, units_of
+from ne_jax.activity import dormant, gradient_activity, incoming, outgoing, units_of
 from ne_jax.rule import Network
-from ne_jax.sparsity import Leaves
+from ne_jax.sparsity import Leaves, kernels
 
 Follows = Callable[[str, Collection[str]], str | None]
 """The kernel that takes the output of the kernel at a path, out of the paths there are; None if none does."""
@@ -33,6 +34,13 @@ def numbered(*then: str) -> Follows:
         return next((each for each in candidates if each in paths), None)
 
     return follows
+
+
+def followed(follows: Follows, params: Leaves) -> dict[str, str]:
+    """{kernel of a layer with units: kernel of the layer that they lead to}."""
+    paths = [path for path, leaf in params.items() if kernels(path, leaf)]
+    found = {path: follows(path, paths) for path in paths}
+    return {path: following for path, following in found.items() if following is not None}
 
 
 def idle_units(path: str, units: int, activations: Leaves, tau: float) -> Bool[Array, " units"]:
@@ -77,3 +85,38 @@ def beside(path: str, network: Network) -> dict[str, float]:
         for leaf_path, leaf in network.params.items()
         if leaf_path.startswith(f"{module}/") and leaf.shape == (units,)
     }
+
+
+def begun_anew(
+    units: dict[str, Bool[Array, " units"]],
+    layers: dict[str, str],
+    neutral: dict[str, dict[str, float]],
+    drawn: Leaves,
+    params: Leaves,
+) -> tuple[Leaves, dict[str, Bool[Array, "..."]]]:
+    """The leaves that change when units begin anew, and which of their weights are fresh.
+
+    Such a unit gets incoming weights as drawn, neutral values beside them, and outgoing weights of zero, also into
+    another unit that begins anew.
+
+    Args:
+        units: the units that begin anew, by the path of their kernel.
+        layers: {kernel of a layer with units: kernel that they lead to}.
+        neutral: see `beside`, by the path of the kernel.
+        drawn: fresh parameters.
+        params: the parameters until now.
+    """
+    new: Leaves = {}
+    fresh: dict[str, Bool[Array, "..."]] = {}
+
+    def put(path: str, flags: Array, value: Array | float) -> None:
+        new[path] = jnp.where(flags, value, new.get(path, params[path]))
+        fresh[path] = flags | fresh.get(path, False)
+
+    for path, flags in units.items():
+        put(path, incoming(flags, drawn[path].shape), drawn[path])
+        for leaf, value in neutral[path].items():
+            put(leaf, flags, value)
+    for path, following in layers.items():
+        put(following, outgoing(units[path], drawn[following].shape), 0.0)
+    return new, fresh

@@ -235,5 +235,13 @@ METHODS: dict[str, Method] = {
     "shrink_and_perturb": Method(_shrink_and_perturb, period="reset_every", encoder=True),
     "plasticity_injection": Method(_plasticity_injection),
     "regenerative_l2": Method(_regenerative_l2, encoder=True),
+    "self_normalised_resets": library(ne_jax.self_normalised_resets, period=1, encoder=True),
+    "l2": library(ne_jax.l2, encoder=True),
+    "weight_decay": library(ne_jax.weight_decay, encoder=True),
+    "parseval": library(ne_jax.parseval, encoder=True),
+    "weight_clipping": library(ne_jax.weight_clipping, encoder=True),
+    "normalise_and_project": library(ne_jax.normalise_and_project),
+    "fire": library(ne_jax.fire, period="reset_every", encoder=True),
+    "upgd": library(ne_jax.upgd, encoder=True),
     "continual_backprop": library(ne_jax.continual_backprop, period=1, encoder=True),
 }

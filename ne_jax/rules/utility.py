@@ -10,11 +10,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ne_jax.activity import Activity, incoming, outgoing, units_of
+from ne_jax.activity import Activity, units_of
 from ne_jax.rule import Evolved, Network, Rule, Step, evolve_if, within_masks
 from ne_jax.rules.resets import TO_HEAD, Initialise
-from ne_jax.sparsity import Leaves, Masks, kernels, leaves_by_path, select
-from ne_jax.units import Follows, beside
+from ne_jax.sparsity import Leaves, Masks, leaves_by_path, select
+from ne_jax.units import Follows, begun_anew, beside, followed
 
 
 class Usefulness(NamedTuple):
@@ -108,15 +108,8 @@ def continual_backprop(
     )
 
 
-def _following(setup: _Setup, params: Leaves) -> dict[str, str]:
-    """{kernel of a layer with units: kernel of the layer that they lead to}."""
-    paths = [path for path, leaf in params.items() if kernels(path, leaf)]
-    found = {path: setup.follows(path, paths) for path in paths}
-    return {path: following for path, following in found.items() if following is not None}
-
-
 def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
-    layers = _following(setup, params)
+    layers = followed(setup.follows, params)
     if not layers:
         raise ValueError(
             f"continual_backprop finds no layer that another follows, among {sorted(params)}; see `follows`"
@@ -131,7 +124,7 @@ def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
 def _observe(setup: _Setup, state: Memory, step: Step, network: Network) -> Memory:
     """Ages, utilities and what is due, after one more update."""
     new = {}
-    for path, following in _following(setup, network.params).items():
+    for path, following in followed(setup.follows, network.params).items():
         old, inputs = state[path], _inputs(path, network.params[following], network)
         weights = jnp.abs(network.params[following])
         contribution = jnp.abs(inputs).mean(axis=0) * weights.sum(axis=(*range(weights.ndim - 2), weights.ndim - 1))
@@ -184,27 +177,18 @@ def _replace(
     step: Step,
     network: Network,
 ) -> tuple[Memory, Evolved]:
-    layers, drawn = _following(setup, network.params), leaves_by_path(setup.initialise(key))
+    layers, drawn = followed(setup.follows, network.params), leaves_by_path(setup.initialise(key))
     units = {path: _least_useful(setup, state[path]) for path in layers}
-    params, fresh, adjusted = {}, {}, {}
-
-    def put(path: str, flags: Array, value: Array | float) -> None:
-        params[path] = jnp.where(flags, value, params.get(path, network.params[path]))
-        fresh[path] = flags | fresh.get(path, False)
-
+    moved, adjusted = {}, {}
     for path, following in layers.items():
         bias = following.rpartition("/")[0] + "/bias"
         if bias in network.params:
             # The old network's output of the units that go; the bias's optimiser state stays.
-            moved = _handed_over(setup, state[path], units[path], network.params[following])
-            params[bias] = params.get(bias, network.params[bias]) + moved.astype(network.params[bias].dtype)
-            adjusted[bias] = jnp.ones(moved.shape, bool)
-    for path, flags in units.items():
-        put(path, incoming(flags, drawn[path].shape), drawn[path])
-        for leaf, value in neutral[path].items():
-            put(leaf, flags, value)
-    for path, following in layers.items():
-        put(following, outgoing(units[path], drawn[following].shape), 0.0)
+            given = _handed_over(setup, state[path], units[path], network.params[following])
+            moved[bias] = network.params[bias] + given.astype(network.params[bias].dtype)
+            adjusted[bias] = jnp.ones(given.shape, bool)
+    begun, fresh = begun_anew(units, layers, neutral, drawn, network.params | moved)
+    params = moved | begun
     after = {path: _begun(state[path], flags) for path, flags in units.items()}
     return after, Evolved(within_masks(network, params), {}, fresh, adjusted)
 

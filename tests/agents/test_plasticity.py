@@ -31,6 +31,7 @@ def config_of(agent, **plasticity):
         config.agent.update(channels=3, strides=(2, 1), projection=5, shift_pad=1)
         config.env.frame_stack = 1
     config.plasticity.update(dict(every=4, reset_every=8) | plasticity)
+    config.agent.layer_norm = "normalise" in config.plasticity.method
     return config
 
 

@@ -11,6 +11,7 @@ import pytest
 from oracles import primitives
 
 import ne_jax
+from ne_jax import transform
 
 EVERY, UPDATES = 4, 15
 SHAPES = {"a": {"kernel": (3, 2), "bias": (2,)}, "b": {"kernel": (2, 2)}}
@@ -264,3 +265,33 @@ def test_a_leaf_that_is_renewed_against_the_rules_word_is_an_error():
     tx, params = ne_jax.plastic(optax.sgd(0.1), ne_jax.Rule(ne_jax.stateless(evolve)), 1, where=None), parameters()
     with pytest.raises(ValueError, match=r"says that a/kernel began anew; let its `renews` choose it"):
         tx.update(gradients_at(0), tx.init(params), params)
+
+
+def noisy(name):
+    """To every update of a kernel adds noise times the updates so far; what is there already counts twice."""
+
+    def adjust(state, key, step, network, updates):
+        assert network.activations is None
+        more = {"a/kernel": 2 * updates["a/kernel"] + state * jax.random.normal(key, (3, 2))}
+        return state + 1, more
+
+    return ne_jax.Rule(init=zero, adjust=adjust, name=name)
+
+
+def test_adjusted_updates_have_the_last_word_each_rule_with_its_own_state_and_key():
+    chain = ne_jax.chain(noisy("one"), ne_jax.regenerative_l2(0.25), noisy("other"))
+    tx, params = ne_jax.plastic(optax.sgd(0.125), chain, EVERY, where=None), parameters()
+    state, update = tx.init(params), jax.jit(tx.update)
+    first = np.asarray(params["a"]["kernel"], np.float64)
+    for t in range(UPDATES):
+        old, gradient = params, gradients_at(t)
+        updates, state = update(gradient, state, params, key=key_at(t))
+        params = optax.apply_updates(params, updates)
+        kernel = np.asarray(old["a"]["kernel"], np.float64)
+        wanted = -0.125 * (np.asarray(gradient["a"]["kernel"]) + 0.5 * (kernel - first))
+        for place in (0, 2):
+            key = jax.random.fold_in(jax.random.fold_in(key_at(t), transform.ADJUST), place)
+            wanted = 2 * wanted + t * np.asarray(jax.random.normal(key, (3, 2)))
+        np.testing.assert_allclose(params["a"]["kernel"], kernel + wanted, rtol=1e-4, atol=1e-4)
+        assert state.rule[0] == state.rule[2] == t + 1
+    assert state.births is None  # no rounds, no births

@@ -121,13 +121,14 @@ def build(
     config = get_config("smoke")
     config.plasticity.update(dict(method=method, every=4, reset_every=8))
     parts: tuple[str, ...] = ("actor", "critic") if "injection" in method else ()
+    form: Any = dict(hidden=(12, 12), random_steps=4, layer_norm="normalise" in method)
     optimisers, rate = make_optimisers(config, schedule.updates(total)), config.agent.learning_rate
     if kind == "drq":
         vision = VisionSettings(channels=3, strides=(2, 1), projection=5, shift_pad=1, conv="im2col")
-        settings = DrQSettings(rate, hidden=(12, 12), random_steps=4)
+        settings = DrQSettings(rate, **form)
         agent = make_drq(settings, vision, (SIZE, SIZE, 3 * frames), 1, optimisers, parts)
     elif kind == "td3":
-        agent = make_td3(TD3Settings(rate, hidden=(12, 12), random_steps=4), None, (3,), 1, optimisers, parts)
+        agent = make_td3(TD3Settings(rate, **form), None, (3,), 1, optimisers, parts)
     else:
         agent = reader()
     keep_frames = store == "frame"
