@@ -94,6 +94,8 @@ def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: 
     """Every round p becomes `shrink * p + perturb * fresh`, and the optimiser forgets everything (Ash and Adams 2020,
     arXiv:1910.08475; with fresh initial parameters as noise, as D'Oro et al. 2023 have it).
 
+    Target networks should follow at once, see `ne_jax.renewed`: DrM (Xu et al. 2024) perturbs them too.
+
     Args:
         initialise: draws fresh parameters of the whole network from a key.
         shrink: share of each weight's old value that stays, in [0, 1].
@@ -108,9 +110,14 @@ def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: 
 
     def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
         new = {p: shrink * network.params[p] + perturb * leaf for p, leaf in leaves_by_path(initialise(key)).items()}
-        return Evolved(within_masks(network, new), {}, {p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()})
+        return Evolved(
+            within_masks(network, new),
+            {},
+            fresh={p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()},
+            renewed={p: jnp.ones((), bool) for p in new},
+        )
 
-    return Rule(stateless(evolve), name="shrink_and_perturb")
+    return Rule(stateless(evolve), renews=lambda path, leaf: True, name="shrink_and_perturb")
 
 
 def _recycle(
