@@ -118,7 +118,6 @@ class PlasticitySettings:
         0.3, "exchanged per round by rigl (annealed), set (always), and after=rewire", least=0, below=1
     )
     rewire_until: float = setting(0.75, "share of all updates after which rigl and after=rewire stop", above=0, most=1)
-    reset_tau: float = setting(0.1, "redo and grama recycle units at or below this score", least=0)
     reset_every: int = setting(20_000, "from one reset, or shrink_and_perturb, to the next", unit="updates", least=1)
     reset_layers: Literal["all", "last"] = setting("all", "of actor and critic, never the encoder; last: their heads")
     shrink: float = setting(0.8, "shrink_and_perturb: weights are so many times the old ones", least=0, most=1)

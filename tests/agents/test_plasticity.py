@@ -124,7 +124,8 @@ BAD = [
     (dict(rewire_fraction=1.0), "plasticity.rewire_fraction must lie in [0, 1), got 1.0"),
     (dict(inject_at=0.0), "plasticity.inject_at must lie in (0, 1]"),
     (dict(shrink=1.5), "plasticity.shrink must lie in [0, 1], got 1.5"),
-    (dict(reset_tau=-1.0), "plasticity.reset_tau must not be negative, got -1.0"),
+    (dict(method="redo", redo=dict(tau=-1.0)), "plasticity.redo.tau must not be negative, got -1.0"),
+    (dict(method="grama", grama=dict(tau=-1.0)), "plasticity.grama.tau must not be negative, got -1.0"),
     (dict(l2_init=0.0), "plasticity.l2_init must be positive, got 0.0"),
     (dict(reset_every=0), "plasticity.reset_every must be positive, got 0"),
     (dict(growth_rate=0.01), "plasticity.growth_rate grows by the same number each round"),
@@ -204,7 +205,7 @@ def test_encoders_take_part_where_it_means_something():
 
 def test_crelu_doubles_what_the_next_layer_sees():
     config = config_of("td3")
-    config.agent.crelu = True
+    config.agent.activation = "crelu"
     spec = EnvSpec("test", ArraySpec(STATES, np.dtype(np.float32)), lambda each: each, ACTIONS, 1, 10, False)
     agent = make_agent(config, spec, make_optimisers(config, UPDATES))
     shapes = ne_jax.leaves_by_path(jax.eval_shape(agent.init, jax.random.key(0)).critic.params)

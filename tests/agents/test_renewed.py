@@ -23,8 +23,9 @@ def agent_of(algorithm, method, every):
     optimisers = small_agents.make_optimisers(config, small_agents.UPDATES)
     if algorithm == "drq":
         return small_agents.make_drq(small_agents.CONFIG, small_agents.VISION, OBS, ACTIONS, optimisers)
-    make, settings = (make_sac, SAC) if algorithm == "sac" else (small_agents.make_td3, small_agents.TD3)
-    return make(settings, None, STATES, ACTIONS, optimisers)
+    if algorithm == "sac":
+        return make_sac(SAC, None, STATES, ACTIONS, optimisers)
+    return small_agents.make_td3(small_agents.TD3, None, STATES, ACTIONS, optimisers)
 
 
 @pytest.mark.parametrize("method", ["reset", "shrink_and_perturb"])
