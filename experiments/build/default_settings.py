@@ -109,7 +109,9 @@ class PlasticitySettings:
     )
     omega: float = setting(0.4, "most that is pruned, as a share of what is grown in the round", least=0, below=1)
     tau: float = setting(0.0, "a unit is dormant at or below this score", least=0)
-    birth: Literal["zero", "lecun"] = setting("zero", "value of newborn weights")
+    birth: Literal["own", "zero", "lecun"] = setting(
+        "own", "value of newborn weights; own: as the method has it, lecun for set and zero for the others"
+    )
     revive: Literal["none", "bias", "lecun"] = setting(
         "none", "what units without incoming weights get: a small positive bias, or a few weights (lecun)"
     )

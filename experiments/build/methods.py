@@ -12,6 +12,7 @@ import ne_jax
 from agents.encoder import Encoder
 from experiments.build.method_types import Context, Method, activity_of, keywords, library
 from ne_jax.activity import Activity
+from ne_jax.rules.topology import Birth
 from ne_jax.schedules import Share
 from ne_jax.sparsity import Leaves, Where
 from settings import Setting
@@ -161,6 +162,11 @@ def _rewiring(context: Context, begin: int = 0) -> Share:
     return ne_jax.cosine_share(settings.rewire_fraction, until, begin)
 
 
+def _birth(settings: ConfigDict, own: Birth = "zero") -> Birth:
+    """How weights are born; `own` is the method's way."""
+    return own if settings.birth == "own" else settings.birth
+
+
 def _neuroplastic(make: Callable[..., ne_jax.Rule], *keys: str) -> Callable[[Context], ne_jax.Rule]:
     def maker(context: Context) -> ne_jax.Rule:
         settings, rewire = context.settings, None
@@ -170,7 +176,8 @@ def _neuroplastic(make: Callable[..., ne_jax.Rule], *keys: str) -> Callable[[Con
             _growth(settings, context.total_updates),
             activity=activity_of(context) if settings.prune == "dormant" else None,
             rewire=rewire,
-            **{key: settings[key] for key in ("prune", "omega", "tau", "birth", "revive", *keys)},
+            birth=_birth(settings),
+            **{key: settings[key] for key in ("prune", "omega", "tau", "revive", *keys)},
         )
 
     return maker
@@ -181,12 +188,12 @@ def _static(context: Context) -> ne_jax.Rule:
 
 
 def _rigl(context: Context) -> ne_jax.Rule:
-    return ne_jax.rigl(_rewiring(context), birth=context.settings.birth, revive=context.settings.revive)
+    return ne_jax.rigl(_rewiring(context), birth=_birth(context.settings), revive=context.settings.revive)
 
 
 def _set(context: Context) -> ne_jax.Rule:
     share = ne_jax.constant_share(context.settings.rewire_fraction)
-    return ne_jax.set_(share, birth="lecun", revive=context.settings.revive)
+    return ne_jax.set_(share, birth=_birth(context.settings, "lecun"), revive=context.settings.revive)
 
 
 def _magnitude_prune(context: Context) -> ne_jax.Rule:

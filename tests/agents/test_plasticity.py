@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_agents import ACTIONS, OBS, STATES, UPDATES, batches, now, pick
+from small_agents import ACTIONS, OBS, QUICK, STATES, UPDATES, batches, now, pick
 
 import ne_jax
 from configs import dmc_pixels, gymnax_states
@@ -115,6 +115,7 @@ BAD = [
     (dict(method="ne,redo"), "or several joined by +; got 'ne,redo'"),
     (dict(method="ne+reset", reset_every=6), "plasticity.reset_every=6 must be a multiple of 4"),
     (dict(grad_accumulation=5), "plasticity.grad_accumulation=5 exceeds plasticity.every=4"),
+    (dict(birth="he"), "plasticity.birth must be one of own, zero, lecun, got 'he'"),
     (dict(grow="gradients"), "plasticity.grow must be one of gradient, random, got 'gradients'"),
     (dict(prune="small"), "plasticity.prune must be one of dormant, grama, magnitude, none, got 'small'"),
     (dict(revive="yes"), "plasticity.revive must be one of none, bias, lecun, got 'yes'"),
@@ -210,3 +211,21 @@ def test_crelu_doubles_what_the_next_layer_sees():
     agent = make_agent(config, spec, make_optimisers(config, UPDATES))
     shapes = ne_jax.leaves_by_path(jax.eval_shape(agent.init, jax.random.key(0)).critic.params)
     assert shapes["q1/hidden_1/dense/kernel"].shape == (32, 12) and shapes["q1/head/kernel"].shape == (24, 1)
+
+
+SLOWER = [("set", "zero", True), ("rigl", "own", True), ("ne", "lecun", False)]
+
+
+@pytest.mark.parametrize(
+    ("method", "birth", "zero"),
+    [("set", "own", False), *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOWER)],
+)
+def test_weights_are_born_as_the_method_has_it_or_as_the_setting_says(method, birth, zero):
+    agent, _ = agent_of("td3", method=method, birth=birth)
+    update, state = QUICK(agent.update), QUICK(agent.init)(jax.random.key(0))
+    before = all_masks(state)
+    state, _ = update(state, pick(batches(1, shape=STATES), 0), jax.random.key(1), now(4))
+    params = ne_jax.leaves_by_path({"critic": state.critic.params})
+    masks = {path: mask for path, mask in all_masks(state).items() if path.startswith("critic/")}
+    born = np.concatenate([np.asarray(params[p])[np.asarray(m & ~before[p])] for p, m in masks.items()])
+    assert born.size and (born == 0).all() == zero
