@@ -91,6 +91,7 @@ def make_drq(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        random_steps=settings.random_steps,
     )
 
 

@@ -124,6 +124,7 @@ def make_sac(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        random_steps=settings.random_steps,
     )
 
 

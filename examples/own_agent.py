@@ -102,6 +102,7 @@ def make_ddpg(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, nets),
+        random_steps=settings.random_steps,
     )
 
 

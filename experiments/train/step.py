@@ -155,8 +155,11 @@ def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Arr
     """The agent's answer to the newest observation of each environment."""
     keys = jax.random.split(key_at(key, now.env, ACT), parts.schedule.num_envs)
     action = jax.vmap(lambda obs, each: parts.agent.act(learner.agent, side_by_side(obs), each, now))(rollout.obs, keys)
-    greedy = jax.vmap(partial(greedy_action, parts.agent, learner.agent))
-    return Choice(action, greedy(rollout.obs) if parts.dynamic else None)
+    if not parts.dynamic:
+        return Choice(action, None)
+    mean = jax.vmap(partial(greedy_action, parts.agent, learner.agent))(rollout.obs)
+    # While actions are random, the policy that collects is the random one, as in RLx2's code.
+    return Choice(action, jnp.where(jnp.asarray(now.env) < parts.agent.random_steps, action, mean))
 
 
 def greedy_action(agent: Agent, state: AgentState, stack: Stack) -> Float[Array, " actions"]:
