@@ -36,9 +36,9 @@ class Sampler(NamedTuple):
     init(): the state before the first update.
     sample(replay_state, state, keys, now): a batch, and the decision that led to it. Takes two keys, the second for
         the decision.
-    observe(state, agent_state, batch, now): the state after this update's batch; it is measured before the agent
-        learns from it.
-    report(state, decision): what is logged; the state is that after the update.
+    observe(state, agent_state, replay_state, key, now): the state with which this update samples; where a measurement
+        is due, it is made first, on a batch of its own.
+    report(state, decision): what is logged.
     """
 
     init: Callable[[], ReviewState | None]
@@ -71,7 +71,7 @@ def make_sampler(
             observe=lambda state, *_: state,
             report=lambda *_: {},
         )
-    return Sampler(review.init, partial(_reviewed, review, draw), partial(_observe, agent, review), _report)
+    return Sampler(review.init, partial(_reviewed, review, draw), partial(_observe, agent, review, draw), _report)
 
 
 def _reviewed(
@@ -88,16 +88,25 @@ def _reviewed(
 
 
 def _observe(
-    agent: Agent, review: Review, state: ReviewState, agent_state: AgentState, batch: Transition, now: Clock
+    agent: Agent,
+    review: Review,
+    draw: Callable[..., Transition],
+    state: ReviewState,
+    agent_state: AgentState,
+    replay_state: ReplayState,
+    key: Key[Array, ""],
+    now: Clock,
 ) -> ReviewState:
+    def measure(
+        state: ReviewState, agent_state: AgentState, replay_state: ReplayState, key: Key[Array, ""]
+    ) -> ReviewState:
+        # Of all that is stored: the batch that is learned from may hold early data alone, because of this.
+        batch = draw(replay_state, key, now)
+        return review.observe(state, critic_fau(agent.activations(agent_state, batch)))
+
     # Time is the same for all seeds, so this stays a branch when they are vmapped; most updates do nothing.
     due = jnp.asarray(now.update) % review.every == 0
-    return jax.lax.cond(
-        due,
-        lambda state, *seen: review.observe(state, critic_fau(agent.activations(*seen))),
-        lambda state, *_: state,
-        *(state, agent_state, batch),
-    )
+    return jax.lax.cond(due, measure, lambda state, *_: state, state, agent_state, replay_state, key)
 
 
 def _report(state: ReviewState, decision: Decision) -> Metrics:
