@@ -92,6 +92,7 @@ class PlasticitySettings:
         0.25, "absent weights at the end of ne, random_grow and magnitude_prune, which begins dense", least=0, below=1
     )
     distribution: Literal["erdos_renyi", "uniform"] = setting("erdos_renyi", "of density over layers")
+    first_masks: Literal["random", "largest"] = setting("random", "the weights that sparse layers begin with")
     schedule: Literal["cosine", "linear"] = setting("cosine", "of density over time")
     grow_until: float = setting(0.5, "share of all updates after which the density is final", above=0, most=1)
     growth_rate: float = setting(

@@ -56,7 +56,7 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
 
         def prepare(key, params):
             if density is not None:
-                params = ne_jax.sparsify(key, params, density.initial, SPARSE)
+                params = ne_jax.sparsify(key, params, density.initial, SPARSE, keep=settings.first_masks)
             # After sparsifying, so that what is to cancel has the same masks.
             return ne_jax.inject(params) if injected(settings) else params
 

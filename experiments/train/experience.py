@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from agents.replay import Replay, ReplayState
+from agents.replay import Replay, ReplayState, Stored
 from agents.types import Agent, AgentState, Clock, Metrics, Transition
 from ne_jax import Decision, Review, ReviewState, fau, repeat_half
 
@@ -71,7 +71,9 @@ def make_sampler(
             observe=lambda state, *_: state,
             report=lambda *_: {},
         )
-    return Sampler(review.init, partial(_reviewed, review, draw), partial(_observe, agent, review, draw), _report)
+    return Sampler(
+        review.init, partial(_reviewed, review, draw), partial(_observe, agent, replay, review, batch_size), _report
+    )
 
 
 def _reviewed(
@@ -89,24 +91,25 @@ def _reviewed(
 
 def _observe(
     agent: Agent,
+    replay: Replay,
     review: Review,
-    draw: Callable[..., Transition],
+    batch_size: int,
     state: ReviewState,
     agent_state: AgentState,
     replay_state: ReplayState,
     key: Key[Array, ""],
     now: Clock,
 ) -> ReviewState:
-    def measure(
-        state: ReviewState, agent_state: AgentState, replay_state: ReplayState, key: Key[Array, ""]
-    ) -> ReviewState:
-        # Of all that is stored: the batch that is learned from may hold early data alone, because of this.
-        batch = draw(replay_state, key, now)
+    def measure(state: ReviewState, agent_state: AgentState, stored: Stored) -> ReviewState:
+        obs, nothing = replay.drawn(stored), jnp.zeros(batch_size)
+        batch = Transition(obs, stored.action, nothing, nothing, obs)
         return review.observe(state, critic_fau(agent.activations(agent_state, batch)))
 
+    # Of all that is stored: the batch that is learned from may hold early data alone, because of this.
+    stored = replay.stored(replay_state, key, batch_size)
     # Time is the same for all seeds, so this stays a branch when they are vmapped; most updates do nothing.
     due = jnp.asarray(now.update) % review.every == 0
-    return jax.lax.cond(due, measure, lambda state, *_: state, state, agent_state, replay_state, key)
+    return jax.lax.cond(due, measure, lambda state, *_: state, state, agent_state, stored)
 
 
 def _report(state: ReviewState, decision: Decision) -> Metrics:

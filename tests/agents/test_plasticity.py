@@ -195,6 +195,21 @@ def test_the_released_preset_grows_as_the_released_code():
     assert np.argmax(net == 0) == 209  # the 209th round of 0.48 % net brings the rest
     context_settings = settings.copy_and_resolve_references()
     assert context_settings.after == "rewire" and context_settings.rewire_until == 1.0
+    assert config.review.auto_batch and config.review.every == 1 and config.review.mode == "none"
+
+
+@pytest.mark.parametrize("first_masks", ["random", "largest"])
+def test_sparse_layers_begin_with_the_weights_that_the_setting_names(first_masks):
+    drawn, _ = agent_of("td3", method="none")
+    sparse, _ = agent_of("td3", method="ne", first_masks=first_masks)
+    dense, begun = (QUICK(agent.init)(jax.random.key(3)).critic for agent in (drawn, sparse))
+    path, weights = "q1/hidden_1/dense/kernel", ne_jax.leaves_by_path(dense.params)
+    mask = np.asarray(ne_jax.masks(begun.opt_state)[path])
+    magnitude = np.abs(weights[path])
+    assert 0 < mask.sum() < mask.size
+    largest = magnitude >= np.sort(magnitude.ravel())[-mask.sum()]
+    assert (mask == largest).all() == (first_masks == "largest")
+    np.testing.assert_array_equal(ne_jax.leaves_by_path(begun.params)[path], np.where(mask, weights[path], 0))
 
 
 def test_encoders_take_part_where_it_means_something():

@@ -169,8 +169,8 @@ def test_set_drops_its_share_of_each_sign():
     order = sorted(places, key=lambda place: abs(kernel[place]))
     expected = [p for p in order if kernel[p] > 0][:6] + [p for p in order if kernel[p] < 0][:2]
     path = "only/kernel"
-    before: Any = ne_jax.Network({path: kernel.reshape(40, 40)}, {path: np.zeros((40, 40))}, {path: None}, None)
-    before.masks[path] = before.params[path] != 0
+    weights: Any = kernel.reshape(40, 40)
+    before = ne_jax.Network({path: weights}, {path: 0 * weights}, {path: weights != 0}, None)
     after = as_numpy(round_of_rule(ne_jax.set_(ne_jax.constant_share(0.3)))(jax.random.key(1), 1, before))
     gone = np.flatnonzero(before.masks[path] & ~after.masks[path])
     assert sorted(gone) == sorted(expected), (
