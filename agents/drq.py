@@ -81,9 +81,9 @@ def make_drq(
         ValueError: a setting is out of range, or the image is too small for the encoder.
     """
     check_settings(settings)
-    form = (vision.projection, "orthogonal", settings.layer_norm, settings.crelu)
-    actor = Actor(settings.hidden, action_dim, *form, "actor" in injectable)
-    critic = Critic(settings.hidden, *form, "critic" in injectable)
+    form = (vision.projection, "orthogonal", settings.layer_norm, settings.activation)
+    actor = Actor(settings.hidden, action_dim, *form, "actor" in injectable, vision.channels)
+    critic = Critic(settings.hidden, *form, "critic" in injectable, vision.channels)
     nets = make_actor_critic(actor, critic, settings, vision, obs_shape, action_dim, make_optimiser)
     return Agent(
         init=partial(init, nets),
@@ -91,6 +91,7 @@ def make_drq(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        random_steps=settings.random_steps,
     )
 
 

@@ -2,152 +2,90 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar, no_type_check
+from typing import NamedTuple, Protocol, TypeVar, no_type_check, runtime_checkable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 import ne_jax
 from agents.encoder import VisionSettings, make_encoder
+from agents.layers import MLP, Activation, Init, Injectable, Projection
 from agents.types import Clock, Obs, Params, Transition
 from agents.updates import MakeOptimiser, Network, TrainState, make_network
 from settings import check, setting
 
-Init = Literal["orthogonal", "uniform"]
-"""Of dense layers: orthogonal weights and zero biases (DrQ-v2), or both uniform over +-1/sqrt(inputs), as PyTorch
-does by default and TD3's published results are made with."""
-
-
-def dense(features: int, x: Float[Array, "batch in"], init: Init, name: str) -> Float[Array, "batch features"]:
-    """A dense layer called `name`, for use inside a compact module."""
-    kernel_init, bias_init = nn.initializers.orthogonal(), nn.initializers.zeros
-    if init == "uniform":
-        bound = 1 / math.sqrt(x.shape[-1])
-        kernel_init = bias_init = partial(_uniform, bound)
-    return nn.Dense(features, kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
-
-
-def _uniform(
-    bound: float, key: Key[Array, ""], shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
-) -> Float[Array, "..."]:
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-
-class Projection(nn.Module):
-    """Encoder output to a small feature vector: dense, LayerNorm, tanh."""
-
-    features: int
-    init_as: Init = "orthogonal"
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch features"]:
-        x = dense(self.features, x, self.init_as, "dense")
-        return jnp.tanh(nn.LayerNorm(epsilon=1e-5, name="norm")(x))
-
-
-class Hidden(nn.Module):
-    """A dense layer, LayerNorm if wanted, and a ReLU, whose activations are sown for those who study units.
-
-    `crelu`: the ReLU of both signs, side by side, so that the output is twice as wide (Shang et al. 2016).
-    """
-
-    features: int
-    init_as: Init = "orthogonal"
-    layer_norm: bool = False
-    crelu: bool = False
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch features"]:
-        x = dense(self.features, x, self.init_as, "dense")
-        if self.layer_norm:
-            x = nn.LayerNorm(epsilon=1e-5, name="norm")(x)
-        h = nn.relu(jnp.concatenate([x, -x], axis=-1) if self.crelu else x)
-        self.sow("intermediates", "activation", h)
-        return h
-
-
-class MLP(nn.Module):
-    """Hidden layers named `hidden_0`, `hidden_1`, ... and a linear `head`."""
-
-    hidden: tuple[int, ...]
-    out: int
-    init_as: Init = "orthogonal"
-    layer_norm: bool = False
-    crelu: bool = False
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch out"]:
-        for i, features in enumerate(self.hidden):
-            x = Hidden(features, self.init_as, self.layer_norm, self.crelu, name=f"hidden_{i}")(x)
-        return dense(self.out, x, self.init_as, "head")
-
-
-class Injectable(nn.Module):
-    """An MLP with room for plasticity injection (`ne_jax.plasticity_injection`): trunk + fresh - anchor."""
-
-    hidden: tuple[int, ...]
-    out: int
-    init_as: Init = "orthogonal"
-    layer_norm: bool = False
-    crelu: bool = False
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch out"]:
-        settings = (self.hidden, self.out, self.init_as, self.layer_norm, self.crelu)
-        trunk, fresh, anchor = (MLP(*settings, name=name)(x) for name in ("trunk", "fresh", "anchor"))
-        return trunk + fresh - anchor
-
 
 class Actor(nn.Module):
-    """Deterministic policy: features to the mean action in (-1, 1). `projection=None` leaves them as they are."""
+    """Deterministic policy: features to the mean action in (-1, 1). Its fields are those of `Critic`."""
 
     hidden: tuple[int, ...]
     actions: int
     projection: int | None
     init_as: Init = "orthogonal"
     layer_norm: bool = False
-    crelu: bool = False
+    activation: Activation = "relu"
     injectable: bool = False
+    channels: int | None = None
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
-        x = features
-        if self.projection is not None:
-            x = Projection(self.projection, self.init_as, name="projection")(features)
-        mlp = Injectable if self.injectable else MLP
-        return jnp.tanh(mlp(self.hidden, self.actions, self.init_as, self.layer_norm, self.crelu, name="policy")(x))
+        return jnp.tanh(perceptron(self, self.actions, "policy")(project(self, features)))
 
 
 class Critic(nn.Module):
-    """Twin action values: features and action to [2, batch]. The projection is shared by the twins, as in DrQ-v2."""
+    """Twin action values: features and action to [2, batch]. The projection is shared by the twins, as in DrQ-v2.
+
+    `projection=None` leaves the features as they are. `injectable`: its MLPs have room for plasticity injection.
+    `channels` are those of the picture that an encoder has flattened to the features, with which a rule finds the
+    weights that lead on from each; None for states.
+    """
 
     hidden: tuple[int, ...]
     projection: int | None
     init_as: Init = "orthogonal"
     layer_norm: bool = False
-    crelu: bool = False
+    activation: Activation = "relu"
     injectable: bool = False
+    channels: int | None = None
 
     @nn.compact
     def __call__(
         self, features: Float[Array, "batch in"], action: Float[Array, "batch actions"]
     ) -> Float[Array, "2 batch"]:
-        x = features
-        if self.projection is not None:
-            x = Projection(self.projection, self.init_as, name="projection")(features)
-        x = jnp.concatenate([x, action], axis=-1)
-        mlp = Injectable if self.injectable else MLP
-        settings = (self.hidden, 1, self.init_as, self.layer_norm, self.crelu)
-        twins = [mlp(*settings, name=name)(x) for name in ("q1", "q2")]
+        x = jnp.concatenate([project(self, features), action], axis=-1)
+        twins = [perceptron(self, 1, name)(x) for name in ("q1", "q2")]
         return jnp.stack([q[:, 0] for q in twins])
+
+
+@runtime_checkable
+class Form(Protocol):
+    """The fields that actors and critics share, as `Critic` explains them."""
+
+    hidden: tuple[int, ...]
+    projection: int | None
+    init_as: Init
+    layer_norm: bool
+    activation: Activation
+    injectable: bool
+
+
+def project(network: Form, features: Float[Array, "batch in"]) -> Float[Array, "batch out"]:
+    """The features that a network's hidden layers see, for use inside its compact method."""
+    if network.projection is None:
+        return features
+    return Projection(network.projection, network.init_as, name="projection")(features)
+
+
+def perceptron(network: Form, out: int, name: str) -> nn.Module:
+    """A network's hidden layers and head as a module called `name`, for use inside its compact method."""
+    mlp = Injectable if network.injectable else MLP
+    return mlp(network.hidden, out, network.init_as, network.layer_norm, network.activation, name=name)
 
 
 @dataclass(frozen=True)
@@ -157,7 +95,9 @@ class ActorCriticSettings:
     learning_rate: float = setting(3e-4, "of Adam, for each network", above=0)
     hidden: tuple[int, ...] = setting((256, 256), "widths of the hidden layers of actor and critic", least=1)
     layer_norm: bool = setting(False, "LayerNorm before each hidden layer's ReLU")
-    crelu: bool = setting(False, "ReLU of both signs, side by side")
+    activation: Activation = setting(
+        "relu", "of hidden layers; leaky_relu: slope 0.01 below zero; crelu: ReLU of both signs, side by side"
+    )
 
 
 def check_settings(settings: ActorCriticSettings) -> None:

@@ -19,15 +19,12 @@ from jaxtyping import Array, Float, Key
 
 from agents.augment import augment
 from agents.encoder import VisionSettings
+from agents.layers import Activation, Init
 from agents.networks import (
-    MLP,
     ActorCritic,
     ActorCriticSettings,
     ActorCriticState,
     Critic,
-    Init,
-    Injectable,
-    Projection,
     activations,
     check_settings,
     critic_params,
@@ -36,6 +33,8 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    perceptron,
+    project,
 )
 from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
 from agents.updates import (
@@ -73,23 +72,23 @@ class SACState(ActorCriticState):
 
 
 class GaussianActor(nn.Module):
-    """Features to mean and log-deviation, [2, batch, actions], of a Gaussian whose tanh is the action."""
+    """Features to mean and log-deviation, [2, batch, actions], of a Gaussian whose tanh is the action.
+
+    Its fields are those of `agents.networks.Critic`.
+    """
 
     hidden: tuple[int, ...]
     actions: int
     projection: int | None
     init_as: Init = "orthogonal"
     layer_norm: bool = False
-    crelu: bool = False
+    activation: Activation = "relu"
     injectable: bool = False
+    channels: int | None = None
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch in"]) -> Float[Array, "2 batch actions"]:
-        x = features
-        if self.projection is not None:
-            x = Projection(self.projection, self.init_as, name="projection")(features)
-        mlp = Injectable if self.injectable else MLP
-        out = mlp(self.hidden, 2 * self.actions, self.init_as, self.layer_norm, self.crelu, name="policy")(x)
+        out = perceptron(self, 2 * self.actions, "policy")(project(self, features))
         mean, log_std = jnp.split(out, 2, axis=-1)
         return jnp.stack([mean, jnp.clip(log_std, *LOG_STD)])
 
@@ -114,9 +113,10 @@ def make_sac(
     """
     check_settings(settings)
     init_as: Init = "orthogonal" if vision else "uniform"
-    form = (vision.projection if vision else None, init_as, settings.layer_norm, settings.crelu)
-    actor = GaussianActor(settings.hidden, action_dim, *form, "actor" in injectable)
-    critic = Critic(settings.hidden, *form, "critic" in injectable)
+    form = (vision.projection if vision else None, init_as, settings.layer_norm, settings.activation)
+    channels = vision.channels if vision else None
+    actor = GaussianActor(settings.hidden, action_dim, *form, "actor" in injectable, channels)
+    critic = Critic(settings.hidden, *form, "critic" in injectable, channels)
     nets = make_actor_critic(actor, critic, settings, vision, obs_shape, action_dim, make_optimiser)
     return Agent(
         init=partial(init, settings, nets),
@@ -124,6 +124,7 @@ def make_sac(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        random_steps=settings.random_steps,
     )
 
 

@@ -16,13 +16,13 @@ from jaxtyping import Array, Float, Key
 
 from agents.augment import augment
 from agents.encoder import VisionSettings
+from agents.layers import Init
 from agents.networks import (
     Actor,
     ActorCritic,
     ActorCriticSettings,
     ActorCriticState,
     Critic,
-    Init,
     activations,
     check_settings,
     critic_params,
@@ -94,9 +94,10 @@ def make_td3(
     """
     check_settings(settings)
     init_as: Init = "orthogonal" if vision else "uniform"
-    form = (vision.projection if vision else None, init_as, settings.layer_norm, settings.crelu)
-    actor = Actor(settings.hidden, action_dim, *form, "actor" in injectable)
-    critic = Critic(settings.hidden, *form, "critic" in injectable)
+    form = (vision.projection if vision else None, init_as, settings.layer_norm, settings.activation)
+    channels = vision.channels if vision else None
+    actor = Actor(settings.hidden, action_dim, *form, "actor" in injectable, channels)
+    critic = Critic(settings.hidden, *form, "critic" in injectable, channels)
     nets = make_actor_critic(actor, critic, settings, vision, obs_shape, action_dim, make_optimiser)
     return Agent(
         init=partial(init, settings, nets),
@@ -104,6 +105,7 @@ def make_td3(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        random_steps=settings.random_steps,
     )
 
 

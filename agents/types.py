@@ -48,6 +48,8 @@ class Agent(NamedTuple):
     activations(state, batch): hidden activations by layer, `{path: [batch, units]}`, for measuring plasticity.
     gradients(state, batch, key, step): of each trained network's loss with respect to its parameters, by the network's
         name, for the same purpose; no network changes.
+    random_steps: agent steps at the start whose actions are uniformly random, as `Clock.env` counts them. A dynamic
+        replay takes such an action for the mean of the policy that chose it.
     """
 
     init: Callable[[Key[Array, ""]], AgentState]
@@ -55,3 +57,4 @@ class Agent(NamedTuple):
     update: Callable[[AgentState, Transition, Key[Array, ""], Clock], tuple[AgentState, Metrics]]
     activations: Callable[[AgentState, Transition], dict[str, Float[Array, "batch units"]]]
     gradients: Callable[[AgentState, Transition, Key[Array, ""], Clock], dict[str, Params]]
+    random_steps: int = 0

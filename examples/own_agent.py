@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from agents.encoder import VisionSettings
-from agents.networks import MLP, Actor, ActorCriticSettings, Injectable, check_settings
+from agents.layers import MLP, Injectable
+from agents.networks import Actor, ActorCriticSettings, check_settings
 from agents.types import Agent, Clock, Metrics, Params, Transition
 from agents.updates import MakeOptimiser, Network, TrainState, exploration_action, make_network, polyak_update
 from configs import gymnax_states
@@ -68,7 +69,7 @@ class QCritic(nn.Module):
         self, obs: Float[Array, "batch features"], action: Float[Array, "batch actions"]
     ) -> Float[Array, " batch"]:
         settings, mlp = self.settings, Injectable if self.injectable else MLP
-        q = mlp(settings.hidden, 1, "uniform", settings.layer_norm, settings.crelu, name="q")
+        q = mlp(settings.hidden, 1, "uniform", settings.layer_norm, settings.activation, name="q")
         return q(jnp.concatenate([obs, action], axis=-1))[:, 0]
 
 
@@ -90,7 +91,7 @@ def make_ddpg(
         raise ValueError("agent.name=ddpg learns from states; set --config.env.pixels=False")
     make = partial(make_network, inner=optax.adam(settings.learning_rate), make_optimiser=make_optimiser, plastic=True)
     obs, action = jnp.zeros((1, *obs_shape)), jnp.zeros((1, action_dim))
-    form = (None, "uniform", settings.layer_norm, settings.crelu, "actor" in injectable)
+    form = (None, "uniform", settings.layer_norm, settings.activation, "actor" in injectable)
     nets = Networks(
         critic=make("critic", QCritic(settings, "critic" in injectable), (obs, action)),
         actor=make("actor", Actor(settings.hidden, action_dim, *form), (obs,)),
@@ -101,6 +102,7 @@ def make_ddpg(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, nets),
+        random_steps=settings.random_steps,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
@@ -83,7 +84,10 @@ def flax_activity(apply: Callable[..., PyTree], activation: Callable[[Array], Ar
 
     With `activation=None` the network sows its activations itself: `self.sow("intermediates", "activation", h)`
     in the module that owns the kernel. Otherwise the output of every module is captured and `activation` applied to it,
-    which suits networks that call `nn.relu(nn.Dense(...)(x))`.
+    which suits networks that call `nn.relu(nn.Dense(...)(x))`, and with a norm of Flax between the two,
+    `nn.relu(nn.LayerNorm()(nn.Dense(...)(x)))`: what a norm makes of a module's output, as it is, stands in that
+    module's place. Anything else in between (a scale, a residual, a norm of one's own) is not seen, and the scores
+    would be those of the output before it: let such a network sow its activations.
 
     Args:
         apply: the module's `apply`; it is called as `apply({"params": ...}, *batch)`. A `batch` that is not a tuple is
@@ -95,12 +99,17 @@ def flax_activity(apply: Callable[..., PyTree], activation: Callable[[Array], Ar
     def activity(params: PyTree, batch: PyTree) -> Leaves:
         variables = params if "params" in params else {"params": params}
         inputs = batch if isinstance(batch, tuple) else (batch,)
-        _, captured = apply(variables, *inputs, mutable=["intermediates"], capture_intermediates=activation is not None)
+        capture = activation is not None
+        with _norms_seen() if capture else nullcontext({}) as norms:
+            _, captured = apply(variables, *inputs, mutable=["intermediates"], capture_intermediates=capture)
         found = {}
         for path, leaf in leaves_by_path(captured.get("intermediates", {})).items():
             module, _, last = path.removesuffix("/0").rpartition("/")  # sown values come as tuples of one
             if last == name and module:  # the whole network's own output is no layer
                 found[module] = leaf if activation is None else activation(leaf)
+        for norm, modules in norms.items():
+            normed = found.pop(norm)
+            found |= dict.fromkeys(modules, normed)
         if not found:
             raise ValueError(
                 "the network sows no `activation` into its intermediates; sow it in the modules that own the sparse "
@@ -109,6 +118,29 @@ def flax_activity(apply: Callable[..., PyTree], activation: Callable[[Array], Ar
         return found
 
     return activity
+
+
+@contextmanager
+def _norms_seen() -> Iterator[dict[str, list[str]]]:
+    """Notes, while a Flax network is applied, the path of each norm and of the modules whose output it is called on."""
+    from flax import linen as nn  # whoever applies a Flax network has it; the library can do without
+
+    norms: dict[str, list[str]] = {}
+    outputs: list[tuple[PyTree, str]] = []
+    kinds = (nn.LayerNorm, nn.RMSNorm, nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm)
+
+    def note(call: Callable[..., PyTree], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> PyTree:
+        output, path = call(*args, **kwargs), "/".join(context.module.path)
+        if context.method_name == "__call__" and path:
+            if isinstance(context.module, kinds) and args:
+                before = [module for given, module in outputs if given is args[0]]
+                if before:
+                    norms[path] = [root for module in before for root in norms.get(module, [module])]
+            outputs.append((output, path))
+        return output
+
+    with nn.intercept_methods(note):
+        yield norms
 
 
 def units_of(path: str, activations: Leaves) -> Array | None:

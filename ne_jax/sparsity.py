@@ -7,7 +7,7 @@ that fits any pytree with the same paths: parameters, target networks, gradients
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Leaves = dict[str, Array]
 Masks = dict[str, Bool[Array, "..."]]
+Keep = Literal["random", "largest"]
 Where = Callable[[str, Array], bool]
 Shapes = Mapping[str, tuple[int, ...]]
 Densities = Callable[[Shapes], dict[str, float]]
@@ -141,26 +142,32 @@ def select(
     return (above | (ties & (jnp.cumsum(ties) <= k - above.sum()))).reshape(scores.shape)
 
 
-def sparsify(key: Key[Array, ""], params: PyTree, densities: Densities, where: Where = kernels) -> PyTree:
-    """`params` with a random choice of the sparse leaves' weights kept and the others set to zero.
+def sparsify(
+    key: Key[Array, ""], params: PyTree, densities: Densities, where: Where = kernels, *, keep: Keep = "random"
+) -> PyTree:
+    """`params` with a choice of the sparse leaves' weights kept and the others set to zero.
 
-    Each sparse layer keeps exactly `counts(densities, shapes)` weights. The zero pattern is the first mask:
-    `plastic(...).init` reads it off.
+    Each sparse layer keeps exactly `counts(densities, shapes)` weights: at `random`, or the `largest` magnitudes. The
+    zero pattern is the first mask: `plastic(...).init` reads it off.
 
     Raises:
-        ValueError: `where` chooses no leaf, or a sparse leaf is zero throughout (its pattern would be lost).
+        ValueError: `where` chooses no leaf, a sparse leaf is zero throughout (its pattern would be lost), or `keep` is
+            neither.
     """
     shapes = sparse_shapes(params, where)
-    keep = counts(densities, shapes)
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep must be {' or '.join(map(repr, get_args(Keep)))}, got {keep!r}")
+    held = counts(densities, shapes)
     found = leaves_by_path(params)
     new = {}
     for i, (path, shape) in enumerate(sorted(shapes.items())):
         _check_not_zero(path, found[path])
-        scores = jax.random.uniform(jax.random.fold_in(key, i), shape)
+        draws = jax.random.uniform(jax.random.fold_in(key, i), shape)
+        scores = draws if keep == "random" else jnp.abs(found[path])
         # A weight that happens to be drawn as exactly zero (one in millions) must not look absent.
         leaf = found[path]
         leaf = jnp.where((leaf == 0) & jnp.any(leaf != 0), jnp.finfo(leaf.dtype).tiny, leaf)
-        new[path] = jnp.where(select(scores, keep[path]), leaf, 0)
+        new[path] = jnp.where(select(scores, held[path]), leaf, 0)
     return replace_leaves(params, new)
 
 

@@ -16,10 +16,10 @@ from agents.replay import dynamic as forgetting
 from agents.replay import ring, sampling
 from agents.replay.dynamic import Past
 from agents.replay.ring import Entry, ReplaySettings, ReplayState, Scene, nbytes
-from agents.replay.sampling import side_by_side
+from agents.replay.sampling import Stored, side_by_side
 from agents.types import Obs, Transition
 
-__all__ = ["Entry", "Past", "Replay", "ReplayState", "make_replay", "nbytes", "side_by_side"]
+__all__ = ["Entry", "Past", "Replay", "ReplayState", "Stored", "make_replay", "nbytes", "side_by_side"]
 
 
 class Replay(NamedTuple):
@@ -30,6 +30,8 @@ class Replay(NamedTuple):
     sample(state, key, batch, span, horizon): `batch` transitions, uniform over the share `span` of each environment's,
         ordered from old to new: (0, 1) is everything, (0, 0.3) the oldest three tenths. Returns sum `nstep` rewards, or
         the `horizon` given, 1 to nstep, which may be traced.
+    stored(state, key, batch): of the transitions that `sample` would give, stacks of scenes and actions, undrawn.
+    drawn(stored): what was observed there.
     ready(state): how many transitions can be sampled.
     past(state, places): the transitions at these places from old to new, 0 the oldest; environments take turns.
         Dynamic replays only.
@@ -41,6 +43,8 @@ class Replay(NamedTuple):
     init: Callable[[], ReplayState]
     add: Callable[[ReplayState, Entry, Bool[Array, " envs"]], ReplayState]
     sample: Callable[..., Transition]
+    stored: Callable[[ReplayState, Key[Array, ""], int], Stored]
+    drawn: Callable[[Stored], Obs]
     ready: Callable[[ReplayState], Int[Array, ""]]
     past: Callable[[ReplayState, Int[Array, " batch"]], Past]
     forget: Callable[[ReplayState, Float[Array, ""] | float, int], ReplayState]
@@ -82,6 +86,8 @@ def make_replay(
         init=init,
         add=partial(ring.add, settings),
         sample=partial(sampling.sample, settings),
+        stored=partial(sampling.stored, settings),
+        drawn=partial(sampling.drawn, settings),
         ready=ring.ready,
         past=partial(forgetting.past, settings),
         forget=forgetting.forget,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from agents.replay.ring import ReplaySettings, ReplayState, first, ready_each
 from agents.types import Obs, Transition
@@ -27,6 +29,50 @@ def sample(
         span: (0, 1) is everything, (0, 0.3) the oldest three tenths.
         horizon: how many rewards returns sum, 1 to `nstep`; it may be traced. None means `nstep`.
     """
+    env, slot = _starts(settings, state, key, batch, span)
+    keys = jax.random.split(jax.random.fold_in(key, 1), batch)
+    length = jnp.asarray(settings.nstep if horizon is None else horizon)
+
+    def one(env: Int[Array, ""], slot: Int[Array, ""], key: Key[Array, ""]) -> Transition:
+        return transition(settings, state, env, slot, length, key)
+
+    return jax.vmap(one)(env, slot, keys)
+
+
+class Stored(NamedTuple):
+    """What a batch acted upon, as it is stored, and the actions."""
+
+    scene: PyTree[Shaped[Array, "batch stack ..."]]
+    action: Float[Array, "batch actions"]
+
+
+def stored(settings: ReplaySettings, state: ReplayState, key: Key[Array, ""], batch: int) -> Stored:
+    """Of the transitions that `sample` would give for this key, the first stacks of scenes and the actions.
+
+    It costs little, as nothing is drawn. Branches should take this and not the state, which would be copied for them.
+    """
+
+    def one(env: Int[Array, ""], slot: Int[Array, ""]) -> Stored:
+        slots = stack_slots(settings, state, env, slot)
+        scene = jax.tree.map(lambda leaf: leaf[env, slots % settings.size], state.scene)
+        return Stored(scene, state.action[env, (slot + 1) % settings.size])
+
+    return jax.vmap(one)(*_starts(settings, state, key, batch, (0.0, 1.0)))
+
+
+def drawn(settings: ReplaySettings, stored: Stored) -> Obs:
+    """What was observed, as the agent saw it."""
+    return jax.vmap(lambda scenes: side_by_side(jax.vmap(settings.observe)(scenes)))(stored.scene)
+
+
+def _starts(
+    settings: ReplaySettings,
+    state: ReplayState,
+    key: Key[Array, ""],
+    batch: int,
+    span: tuple[Share, Share] | Float[Array, "2"],
+) -> tuple[Int[Array, " batch"], Int[Array, " batch"]]:
+    """Environment and slot where each transition of a batch starts."""
     ready = ready_each(state)
     low, high = (jnp.floor(ready * share).astype(jnp.int32) for share in (span[0], span[1]))
     high = jnp.minimum(high, ready)  # beyond 2**24 scenes the product is rounded
@@ -35,14 +81,7 @@ def sample(
     number = jax.random.randint(key, (batch,), 0, jnp.maximum(ends[-1], 1))
     env = jnp.minimum((number[:, None] >= ends).sum(axis=1), settings.num_envs - 1)
     start = (first(state) + low - (ends - width))[env] + number
-    slot = state.start[env, start % settings.size]
-    keys = jax.random.split(jax.random.fold_in(key, 1), batch)
-    length = jnp.asarray(settings.nstep if horizon is None else horizon)
-
-    def one(env: Int[Array, ""], slot: Int[Array, ""], key: Key[Array, ""]) -> Transition:
-        return transition(settings, state, env, slot, length, key)
-
-    return jax.vmap(one)(env, slot, keys)
+    return env, state.start[env, start % settings.size]
 
 
 def transition(

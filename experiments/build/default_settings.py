@@ -92,6 +92,7 @@ class PlasticitySettings:
         0.25, "absent weights at the end of ne, random_grow and magnitude_prune, which begins dense", least=0, below=1
     )
     distribution: Literal["erdos_renyi", "uniform"] = setting("erdos_renyi", "of density over layers")
+    first_masks: Literal["random", "largest"] = setting("random", "the weights that sparse layers begin with")
     schedule: Literal["cosine", "linear"] = setting("cosine", "of density over time")
     grow_until: float = setting(0.5, "share of all updates after which the density is final", above=0, most=1)
     growth_rate: float = setting(
@@ -109,7 +110,9 @@ class PlasticitySettings:
     )
     omega: float = setting(0.4, "most that is pruned, as a share of what is grown in the round", least=0, below=1)
     tau: float = setting(0.0, "a unit is dormant at or below this score", least=0)
-    birth: Literal["zero", "lecun"] = setting("zero", "value of newborn weights")
+    birth: Literal["own", "zero", "lecun"] = setting(
+        "own", "value of newborn weights; own: as the method has it, lecun for set and zero for the others"
+    )
     revive: Literal["none", "bias", "lecun"] = setting(
         "none", "what units without incoming weights get: a small positive bias, or a few weights (lecun)"
     )
@@ -118,7 +121,6 @@ class PlasticitySettings:
         0.3, "exchanged per round by rigl (annealed), set (always), and after=rewire", least=0, below=1
     )
     rewire_until: float = setting(0.75, "share of all updates after which rigl and after=rewire stop", above=0, most=1)
-    reset_tau: float = setting(0.1, "redo and grama recycle units at or below this score", least=0)
     reset_every: int = setting(20_000, "from one reset, or shrink_and_perturb, to the next", unit="updates", least=1)
     reset_layers: Literal["all", "last"] = setting("all", "of actor and critic, never the encoder; last: their heads")
     shrink: float = setting(0.8, "shrink_and_perturb: weights are so many times the old ones", least=0, most=1)

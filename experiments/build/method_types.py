@@ -24,6 +24,8 @@ class Context(NamedTuple):
     network: nn.Module
     initialise: Initialise
     total_updates: int
+    everywhere: frozenset[str] = frozenset()
+    """The methods that actor, critic and encoder all have."""
 
 
 class Method(NamedTuple):
@@ -46,15 +48,21 @@ class Method(NamedTuple):
         return settings[self.period] if isinstance(self.period, str) else self.period
 
 
-def library(maker: Callable[..., ne_jax.Rule], *, period: str | int | None = None, encoder: bool = False) -> Method:
+def library(
+    maker: Callable[..., ne_jax.Rule],
+    *,
+    period: str | int | None = None,
+    encoder: bool = False,
+    **others: Callable[[Context], object],
+) -> Method:
     """A method whose settings follow from its maker's signature and docstring: `plasticity.{name of maker}.{keyword}`.
 
     Of the maker's arguments, `activity` and `initialise` are the network's; keywords that hold functions stay at their
-    defaults.
+    defaults, unless `others` says what they are.
     """
 
     def make(context: Context) -> ne_jax.Rule:
-        given = {"activity": activity_of, "initialise": lambda context: context.initialise}
+        given = {"activity": activity_of, "initialise": lambda context: context.initialise} | others
         wanted = [name for name in inspect.signature(maker).parameters if name in given]
         settings = {each.key: context.settings[maker.__name__][each.key] for each in keywords(maker)}
         try:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
 
 import ne_jax
+from agents.encoder import Encoder
 from experiments.build.method_types import Context, Method, activity_of, keywords, library
+from ne_jax.activity import Activity
+from ne_jax.rules.topology import Birth
 from ne_jax.schedules import Share
+from ne_jax.sparsity import Leaves, Where
 from settings import Setting
 
 SPARSE = ne_jax.kernels_under("hidden")
@@ -157,6 +162,11 @@ def _rewiring(context: Context, begin: int = 0) -> Share:
     return ne_jax.cosine_share(settings.rewire_fraction, until, begin)
 
 
+def _birth(settings: ConfigDict, own: Birth = "zero") -> Birth:
+    """How weights are born; `own` is the method's way."""
+    return own if settings.birth == "own" else settings.birth
+
+
 def _neuroplastic(make: Callable[..., ne_jax.Rule], *keys: str) -> Callable[[Context], ne_jax.Rule]:
     def maker(context: Context) -> ne_jax.Rule:
         settings, rewire = context.settings, None
@@ -166,7 +176,8 @@ def _neuroplastic(make: Callable[..., ne_jax.Rule], *keys: str) -> Callable[[Con
             _growth(settings, context.total_updates),
             activity=activity_of(context) if settings.prune == "dormant" else None,
             rewire=rewire,
-            **{key: settings[key] for key in ("prune", "omega", "tau", "birth", "revive", *keys)},
+            birth=_birth(settings),
+            **{key: settings[key] for key in ("prune", "omega", "tau", "revive", *keys)},
         )
 
     return maker
@@ -177,24 +188,48 @@ def _static(context: Context) -> ne_jax.Rule:
 
 
 def _rigl(context: Context) -> ne_jax.Rule:
-    return ne_jax.rigl(_rewiring(context), birth=context.settings.birth, revive=context.settings.revive)
+    return ne_jax.rigl(_rewiring(context), birth=_birth(context.settings), revive=context.settings.revive)
 
 
 def _set(context: Context) -> ne_jax.Rule:
     share = ne_jax.constant_share(context.settings.rewire_fraction)
-    return ne_jax.set_(share, birth="lecun", revive=context.settings.revive)
+    return ne_jax.set_(share, birth=_birth(context.settings, "lecun"), revive=context.settings.revive)
 
 
 def _magnitude_prune(context: Context) -> ne_jax.Rule:
     return ne_jax.magnitude_prune(_pruning(context.settings, context.total_updates))
 
 
-def _redo(context: Context) -> ne_jax.Rule:
-    return ne_jax.redo(activity_of(context), context.initialise, tau=context.settings.reset_tau)
+ENCODED = "encoder"
+"""Where `redo` finds the activations of the encoder's last convolution among those of actor and critic."""
 
 
-def _grama(context: Context) -> ne_jax.Rule:
-    return ne_jax.grama(activity_of(context), context.initialise, tau=context.settings.reset_tau)
+def _with_encoded(context: Context) -> Activity:
+    """The network's activations, and those of the encoder's last convolution, which are its first input."""
+    own, channels = activity_of(context), _channels(context)
+
+    def activity(params: PyTree, batch: tuple[Array, ...]) -> Leaves:
+        encoded = {} if channels is None else {ENCODED: batch[0].reshape(len(batch[0]), -1, channels)}
+        return own(params, batch) | encoded
+
+    return activity
+
+
+def _taken(context: Context) -> dict[str, str]:
+    return {} if _channels(context) is None else {"projection/dense/kernel": ENCODED}
+
+
+def _channels(context: Context) -> int | None:
+    """Of the encoder whose units the network's projection takes, where `redo` is at work in both; else None."""
+    if "redo" not in context.everywhere or isinstance(context.network, Encoder):
+        return None
+    return getattr(context.network, "channels", None)
+
+
+def _leads_out(context: Context) -> Where:
+    """The encoder's last convolution, behind which are the projections of actor and critic."""
+    follow = "redo" in context.everywhere and isinstance(context.network, Encoder)
+    return lambda path, leaf: follow
 
 
 def _reset(context: Context) -> ne_jax.Rule:
@@ -229,8 +264,10 @@ METHODS: dict[str, Method] = {
     "rigl": Method(_rigl, _constant, "every"),
     "set": Method(_set, _constant, "every"),
     "magnitude_prune": Method(_magnitude_prune, _pruning, "every"),
-    "redo": Method(_redo, period="every", encoder=True),
-    "grama": Method(_grama, period="every", encoder=True),
+    "redo": library(
+        ne_jax.redo, period="every", encoder=True, activity=_with_encoded, leads_out=_leads_out, taken=_taken
+    ),
+    "grama": library(ne_jax.grama, period="every", encoder=True),
     "reset": Method(_reset, period="reset_every"),
     "shrink_and_perturb": Method(_shrink_and_perturb, period="reset_every", encoder=True),
     "plasticity_injection": Method(_plasticity_injection),

@@ -33,6 +33,8 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
     for network in ("actor", "critic"):
         _validate(network_settings(config, network))
         density_schedule(network_settings(config, network), total_updates)
+    methods = [method_names(network_settings(config, network)) for network in ("actor", "critic", "encoder")]
+    everywhere = frozenset.intersection(*map(frozenset, methods))
 
     def make(
         inner: optax.GradientTransformation, name: str, network: nn.Module, initialise: Initialise, plastic: bool
@@ -43,7 +45,7 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
         if not method_names(settings):
             return Optimiser(inner)
         density = density_schedule(settings, total_updates)
-        rule = make_rule(Context(settings, network, initialise, total_updates))
+        rule = make_rule(Context(settings, network, initialise, total_updates, everywhere))
         tx = ne_jax.plastic(
             inner,
             rule,
@@ -54,7 +56,7 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
 
         def prepare(key, params):
             if density is not None:
-                params = ne_jax.sparsify(key, params, density.initial, SPARSE)
+                params = ne_jax.sparsify(key, params, density.initial, SPARSE, keep=settings.first_masks)
             # After sparsifying, so that what is to cancel has the same masks.
             return ne_jax.inject(params) if injected(settings) else params
 

@@ -23,6 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "plasticity.initial_sparsity": 0.8,
         "plasticity.final_sparsity": 0.25,
         "plasticity.distribution": "erdos_renyi",
+        "plasticity.first_masks": "largest",
         "plasticity.schedule": "linear",
         "plasticity.growth_rate": 0.008,
         "plasticity.every": 100,
@@ -35,6 +36,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "plasticity.after": "rewire",
         "plasticity.rewire_fraction": 0.2,
         "plasticity.rewire_until": 1.0,
+        "review.auto_batch": True,
+        "review.every": 1,
     },
 }
 

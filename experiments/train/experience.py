@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from agents.replay import Replay, ReplayState
+from agents.replay import Replay, ReplayState, Stored
 from agents.types import Agent, AgentState, Clock, Metrics, Transition
 from ne_jax import Decision, Review, ReviewState, fau, repeat_half
 
@@ -36,9 +36,9 @@ class Sampler(NamedTuple):
     init(): the state before the first update.
     sample(replay_state, state, keys, now): a batch, and the decision that led to it. Takes two keys, the second for
         the decision.
-    observe(state, agent_state, batch, now): the state after this update's batch; it is measured before the agent
-        learns from it.
-    report(state, decision): what is logged; the state is that after the update.
+    observe(state, agent_state, replay_state, key, now): the state with which this update samples; where a measurement
+        is due, it is made first, on a batch of its own.
+    report(state, decision): what is logged.
     """
 
     init: Callable[[], ReviewState | None]
@@ -71,7 +71,9 @@ def make_sampler(
             observe=lambda state, *_: state,
             report=lambda *_: {},
         )
-    return Sampler(review.init, partial(_reviewed, review, draw), partial(_observe, agent, review), _report)
+    return Sampler(
+        review.init, partial(_reviewed, review, draw), partial(_observe, agent, replay, review, batch_size), _report
+    )
 
 
 def _reviewed(
@@ -88,16 +90,26 @@ def _reviewed(
 
 
 def _observe(
-    agent: Agent, review: Review, state: ReviewState, agent_state: AgentState, batch: Transition, now: Clock
+    agent: Agent,
+    replay: Replay,
+    review: Review,
+    batch_size: int,
+    state: ReviewState,
+    agent_state: AgentState,
+    replay_state: ReplayState,
+    key: Key[Array, ""],
+    now: Clock,
 ) -> ReviewState:
+    def measure(state: ReviewState, agent_state: AgentState, stored: Stored) -> ReviewState:
+        obs, nothing = replay.drawn(stored), jnp.zeros(batch_size)
+        batch = Transition(obs, stored.action, nothing, nothing, obs)
+        return review.observe(state, critic_fau(agent.activations(agent_state, batch)))
+
+    # Of all that is stored: the batch that is learned from may hold early data alone, because of this.
+    stored = replay.stored(replay_state, key, batch_size)
     # Time is the same for all seeds, so this stays a branch when they are vmapped; most updates do nothing.
     due = jnp.asarray(now.update) % review.every == 0
-    return jax.lax.cond(
-        due,
-        lambda state, *seen: review.observe(state, critic_fau(agent.activations(*seen))),
-        lambda state, *_: state,
-        *(state, agent_state, batch),
-    )
+    return jax.lax.cond(due, measure, lambda state, *_: state, state, agent_state, stored)
 
 
 def _report(state: ReviewState, decision: Decision) -> Metrics:

@@ -30,6 +30,8 @@ from ne_jax import Review, ReviewState
 Stack = Shaped[Array, "stack *frame"]
 Stacks = Shaped[Array, "lanes stack *frame"]
 Horizon = Callable[[Clock], Int[Array, ""]]
+MEASURED = 1
+"""Folded into the key of a decision to review, for the batch on which the share of active units is measured."""
 Measure = Callable[[AgentState, dict[str, Array], dict[str, Params], dict[str, Params]], Metrics]
 
 
@@ -155,8 +157,11 @@ def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Arr
     """The agent's answer to the newest observation of each environment."""
     keys = jax.random.split(key_at(key, now.env, ACT), parts.schedule.num_envs)
     action = jax.vmap(lambda obs, each: parts.agent.act(learner.agent, side_by_side(obs), each, now))(rollout.obs, keys)
-    greedy = jax.vmap(partial(greedy_action, parts.agent, learner.agent))
-    return Choice(action, greedy(rollout.obs) if parts.dynamic else None)
+    if not parts.dynamic:
+        return Choice(action, None)
+    mean = jax.vmap(partial(greedy_action, parts.agent, learner.agent))(rollout.obs)
+    # While actions are random, the policy that collects is the random one, as in RLx2's code.
+    return Choice(action, jnp.where(jnp.asarray(now.env) < parts.agent.random_steps, action, mean))
 
 
 def greedy_action(agent: Agent, state: AgentState, stack: Stack) -> Float[Array, " actions"]:
@@ -188,8 +193,9 @@ def update(
     """One update: sample a batch, learn from it."""
     sampler = parts.sampler
     sample_key, update_key = jax.random.split(key_at(key, now.update, LEARN))
-    batch, decision = sampler.sample(replay_state, review, (sample_key, key_at(key, now.update, REVIEW)), now)
-    review = sampler.observe(review, state, batch, now)
+    review_key = key_at(key, now.update, REVIEW)
+    review = sampler.observe(review, state, replay_state, jax.random.fold_in(review_key, MEASURED), now)
+    batch, decision = sampler.sample(replay_state, review, (sample_key, review_key), now)
     state, metrics = parts.agent.update(state, batch, update_key, now)
     return state, review, metrics | sampler.report(review, decision)
 

@@ -6,14 +6,27 @@ removed, how many are born and where is what tells them apart.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool
 
 from ne_jax.activity import Activity
 from ne_jax.rule import Network, Rule, Step
-from ne_jax.rules.topology import Birth, Grow, Layer, Plan, Prune, Revive, change_topology, smallest, to_prune
+from ne_jax.rules.topology import (
+    Birth,
+    Grow,
+    Layer,
+    Plan,
+    Prune,
+    Revive,
+    change_topology,
+    smallest,
+    smallest_of_each_sign,
+    smallest_share,
+    to_prune,
+)
 from ne_jax.schedules import DensitySchedule, Share, counts_at
 
 
@@ -67,8 +80,7 @@ def neuroplastic(
         pruned = to_prune(layer, network, prune, cap, tau)
         recycled = None if prune == "magnitude" else pruned
         if rewire is not None:
-            exchanged = jnp.where(schedule.progress(step) >= 1, _share(rewire, step, n), 0)
-            dropped = smallest(layer, exchanged)
+            dropped = smallest_share(layer, jnp.where(schedule.progress(step) >= 1, rewire(step), 0))
             pruned = dropped if pruned is None else pruned | dropped
         return Plan(pruned, net if pruned is None else net + pruned.sum(), recycled)
 
@@ -126,21 +138,23 @@ def rigl(share: Share, *, birth: Birth = "zero", revive: Revive = "none") -> Rul
         birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them.
         revive: what happens to units without any incoming weight, as in `neuroplastic`.
     """
-    return _exchange("rigl", share, "gradient", birth, revive)
+    return _exchange("rigl", share, "gradient", birth, revive, smallest_share)
 
 
 def set_(share: Share, *, birth: Birth = "lecun", revive: Revive = "none") -> Rule:
     """SET: exchange a share of the smallest weights for random absent ones, at the density that the network was given
     (Mocanu et al. 2018, algorithm 1).
 
-    What is dropped and grown again at once keeps its value and moments.
+    The share is dropped from the positive weights, and again from the negative ones, as in the paper: those nearest to
+    zero of each sign. What is dropped and grown again at once keeps its value and moments.
 
     Args:
         share: share of a layer's weights that is exchanged per round; the paper's is `constant_share(0.3)`.
-        birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them.
+        birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them. The paper
+            is silent; its authors' sparse code draws them as it draws initial weights, their masked code has zero.
         revive: what happens to units without any incoming weight, as in `neuroplastic`.
     """
-    return _exchange("set", share, "random", birth, revive)
+    return _exchange("set", share, "random", birth, revive, smallest_of_each_sign)
 
 
 def magnitude_prune(schedule: DensitySchedule) -> Rule:
@@ -158,18 +172,21 @@ def magnitude_prune(schedule: DensitySchedule) -> Rule:
     return change_topology("magnitude_prune", plan, None, "gradient", "zero", "none")
 
 
-def _exchange(name: str, share: Share, grow: Grow, birth: Birth, revive: Revive) -> Rule:
+def _exchange(
+    name: str,
+    share: Share,
+    grow: Grow,
+    birth: Birth,
+    revive: Revive,
+    drop: Callable[[Layer, Array | float], Bool[Array, "*fan units"]],
+) -> Rule:
     _check(birth=birth, revive=revive)
 
     def plan(layer: Layer, step: Step, network: Network) -> Plan:
-        pruned = smallest(layer, _share(share, step, layer.mask.sum()))
+        pruned = drop(layer, share(step))
         return Plan(pruned, pruned.sum())
 
     return change_topology(name, plan, None, grow, birth, revive)
-
-
-def _share(share: Share, step: Step, n: Int[Array, ""]) -> Int[Array, ""]:
-    return jnp.floor(share(step) * n).astype(jnp.int32)
 
 
 def _check(omega: float = 0.0, tau: float = 0.0, **choices: str) -> None:

@@ -6,41 +6,77 @@ networks (`plastic(..., where=None)`) and on sparse ones, whose absent weights s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key, PyTree
 
-from ne_jax.activity import Activity, incoming, outgoing, units_of
+from ne_jax.activity import Activity, dormant, incoming, outgoing, units_of
 from ne_jax.rule import Evolved, Network, Rule, Step, stateless, within_masks
 from ne_jax.sparsity import Where, kernels, leaves_by_path
 from ne_jax.units import Follows, beside, gradient_idle, idle_units, numbered
 
 Initialise = Callable[[Key[Array, ""]], PyTree]
+Idle = Callable[[str, Network], Bool[Array, " units"]]
+"""Which units of the kernel at a path begin anew."""
 TO_HEAD = numbered("head")
 
 
-def redo(activity: Activity, initialise: Initialise, *, tau: float = 0.1, follows: Follows = TO_HEAD) -> Rule:
+class _Recycling(NamedTuple):
+    """The settings of `redo` and `grama`, as a round takes them."""
+
+    name: str
+    idle: Idle
+    initialise: Initialise
+    follows: Follows
+    leads_out: Where
+    taken: Callable[[Network], dict[str, Bool[Array, " units"]]]
+    """Of kernels that take another network's units: which of these begin anew there."""
+
+
+def redo(
+    activity: Activity,
+    initialise: Initialise,
+    *,
+    tau: float = 0.1,
+    follows: Follows = TO_HEAD,
+    leads_out: Where = lambda path, leaf: False,
+    taken: Mapping[str, str] | None = None,
+) -> Rule:
     """ReDo: units whose dormancy score is at most `tau` start anew (Sokar et al. 2023, algorithm 1).
 
-    Weights into such a unit, its bias and its norm's scale and bias are drawn by `initialise`, weights that lead on
-    from it are set to zero, and the optimiser forgets both. A layer takes part if it has activations and `follows` says
-    whose input it is; a network's last layer has no units that could be dormant.
+    Weights into such a unit are drawn by `initialise`, its bias is set to zero (its norm's scale to one and bias to
+    zero), weights that lead on from it are set to zero, and the optimiser forgets all of them. A layer takes part if it
+    has activations and `follows` says whose input it is; a network's last layer has no units that could be dormant.
+
+    Where the layer behind is in another network with an optimiser of its own, as behind the last convolution of an
+    encoder, each of the two does its share in the same round: one with `leads_out`, the other with `taken`.
 
     Args:
         activity: `(params, batch) -> {module path: activations}`, see `flax_activity`; needs `tx.update(batch=...)`.
         initialise: draws fresh parameters of the whole network from a key.
         tau: a unit starts anew when its score is at most this, >= 0.
         follows: says which kernel takes a layer's output; layers that none follows have no units to recycle.
+        leads_out: layers that none follows in this network, but one in another; their units start anew too.
+        taken: of kernels that take the output of another network's layer, the key under which `activity` gives that
+            layer's activations; their weights from its idle units are set to zero.
 
     Raises:
-        ValueError: `tau` is negative; in a round, no layer takes part.
+        ValueError: `tau` is negative; in a round, no layer takes part, or `taken` names a kernel that there is not.
     """
+    _check_tau(tau)
 
     def idle(path: str, network: Network) -> Bool[Array, " units"]:
         return idle_units(path, network.params[path].shape[-1], network.activations or {}, tau)
 
-    return _recycle("redo", idle, activity, initialise, tau, follows)
+    def from_outside(network: Network) -> dict[str, Bool[Array, " units"]]:
+        activations = network.activations or {}
+        return {path: dormant(activations[layer], tau) for path, layer in (taken or {}).items()}
+
+    setup = _Recycling("redo", idle, initialise, follows, leads_out, from_outside)
+    return Rule(stateless(partial(_recycle, setup)), activity, name="redo")
 
 
 def grama(activity: Activity, initialise: Initialise, *, tau: float = 0.01, follows: Follows = TO_HEAD) -> Rule:
@@ -56,11 +92,13 @@ def grama(activity: Activity, initialise: Initialise, *, tau: float = 0.01, foll
     Raises:
         ValueError: `tau` is negative; in a round, no layer takes part.
     """
+    _check_tau(tau)
 
     def idle(path: str, network: Network) -> Bool[Array, " units"]:
         return gradient_idle(network.gradients[path], tau)
 
-    return _recycle("grama", idle, activity, initialise, tau, follows)
+    setup = _Recycling("grama", idle, initialise, follows, lambda path, leaf: False, lambda network: {})
+    return Rule(stateless(partial(_recycle, setup)), activity, name="grama")
 
 
 def reset(initialise: Initialise, *, where: Where = lambda path, leaf: True) -> Rule:
@@ -94,6 +132,8 @@ def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: 
     """Every round p becomes `shrink * p + perturb * fresh`, and the optimiser forgets everything (Ash and Adams 2020,
     arXiv:1910.08475; with fresh initial parameters as noise, as D'Oro et al. 2023 have it).
 
+    Target networks should follow at once, see `ne_jax.renewed`: DrM (Xu et al. 2024) perturbs them too.
+
     Args:
         initialise: draws fresh parameters of the whole network from a key.
         shrink: share of each weight's old value that stays, in [0, 1].
@@ -108,44 +148,47 @@ def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: 
 
     def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
         new = {p: shrink * network.params[p] + perturb * leaf for p, leaf in leaves_by_path(initialise(key)).items()}
-        return Evolved(within_masks(network, new), {}, {p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()})
+        return Evolved(
+            within_masks(network, new),
+            {},
+            fresh={p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()},
+            renewed={p: jnp.ones((), bool) for p in new},
+        )
 
-    return Rule(stateless(evolve), name="shrink_and_perturb")
+    return Rule(stateless(evolve), renews=lambda path, leaf: True, name="shrink_and_perturb")
 
 
-def _recycle(
-    name: str,
-    idle: Callable[[str, Network], Bool[Array, " units"]],
-    activity: Activity,
-    initialise: Initialise,
-    tau: float,
-    follows: Follows,
-) -> Rule:
+def _check_tau(tau: float) -> None:
     if tau < 0:
         raise ValueError(f"tau must not be negative, got {tau}: a score never is")
 
-    def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
-        paths = [p for p, leaf in network.params.items() if kernels(p, leaf)]
-        layers = {p: follows(p, paths) for p in paths if units_of(p, network.activations or {}) is not None}
-        layers = {p: following for p, following in layers.items() if following is not None}
-        if not layers:
-            raise ValueError(f"{name} finds no layer that has activations and a layer behind it, among {sorted(paths)}")
-        drawn = leaves_by_path(initialise(key))
-        params, fresh = {}, {}
 
-        def put(path: str, flags: Array, value: Array) -> None:
-            params[path] = jnp.where(flags, value, params.get(path, network.params[path]))
-            fresh[path] = flags | fresh.get(path, False)
+def _recycle(setup: _Recycling, key: Key[Array, ""], step: Step, network: Network) -> Evolved:
+    paths = [p for p, leaf in network.params.items() if kernels(p, leaf)]
+    layers = {p: setup.follows(p, paths) for p in paths if units_of(p, network.activations or {}) is not None}
+    layers = {p: behind for p, behind in layers.items() if behind or setup.leads_out(p, network.params[p])}
+    if not layers:
+        raise ValueError(
+            f"{setup.name} finds no layer that has activations and a layer behind it, among {sorted(paths)}"
+        )
+    drawn = leaves_by_path(setup.initialise(key))
+    params, fresh = {}, {}
 
-        units = {path: idle(path, network) for path in layers}
-        for path, flags in units.items():
-            put(path, incoming(flags, drawn[path].shape), drawn[path])
-            for leaf in beside(path, network):
-                put(leaf, flags, drawn[leaf])
-        # After all that comes in: what leads on from a recycled unit is zero even into another one.
-        for path, flags in units.items():
-            following = layers[path]
-            put(following, outgoing(flags, drawn[following].shape), jnp.zeros(()))
-        return Evolved(within_masks(network, params), {}, fresh)
+    def put(path: str, flags: Array, value: Array | float) -> None:
+        params[path] = jnp.where(flags, value, params.get(path, network.params[path]))
+        fresh[path] = flags | fresh.get(path, False)
 
-    return Rule(stateless(evolve), activity, name=name)
+    units = {path: setup.idle(path, network) for path in layers}
+    for path, flags in units.items():
+        put(path, incoming(flags, drawn[path].shape), drawn[path])
+        for leaf, neutral in beside(path, network).items():
+            put(leaf, flags, neutral)
+    # After all that comes in: what leads on from a recycled unit is zero even into another one.
+    for path, behind in layers.items():
+        if behind is not None:
+            put(behind, outgoing(units[path], drawn[behind].shape), 0.0)
+    for path, flags in setup.taken(network).items():
+        if path not in paths:
+            raise ValueError(f"{setup.name}: `taken` names {path}, which is none of {sorted(paths)}")
+        put(path, outgoing(flags, drawn[path].shape), 0.0)
+    return Evolved(within_masks(network, params), {}, fresh)

@@ -109,6 +109,18 @@ def smallest(layer: Layer, count: Int[Array, ""]) -> Bool[Array, "*fan units"]:
     return select(-jnp.abs(layer.kernel), count, among=layer.mask)
 
 
+def smallest_share(layer: Layer, share: Float[Array, ""] | float) -> Bool[Array, "*fan units"]:
+    """This share of the layer's weights, rounded down: those with the smallest magnitude."""
+    return smallest(layer, jnp.floor(share * layer.mask.sum()).astype(jnp.int32))
+
+
+def smallest_of_each_sign(layer: Layer, share: Float[Array, ""] | float) -> Bool[Array, "*fan units"]:
+    """This share of the layer's weights that are not negative, and of those that are: the smallest magnitudes."""
+    negative = layer.kernel < 0
+    signs = (layer._replace(mask=layer.mask & ~negative), layer._replace(mask=layer.mask & negative))
+    return smallest_share(signs[0], share) | smallest_share(signs[1], share)
+
+
 def _to_grow(
     layer: Layer, grow: Grow, kept: Bool[Array, "*fan units"], count: Int[Array, ""], first: Array | None
 ) -> Bool[Array, "*fan units"]:

@@ -13,7 +13,8 @@ import pytest
 
 import ne_jax
 from agents.encoder import Conv, Encoder, encoded_size
-from agents.networks import MLP, Actor, Critic
+from agents.layers import MLP, Hidden, Injectable, Projection
+from agents.networks import Actor, Critic
 
 
 def run(network: nn.Module, params: Any, *inputs: Any) -> Any:
@@ -227,3 +228,45 @@ def small_params():
 
 
 KEY = jax.random.key(0)
+
+
+class _Repeated(nn.Module):
+    """An actor, or a critic, as each once wrote its layers down for itself."""
+
+    twins: bool
+    injectable: bool
+    layer_norm: bool
+
+    @nn.compact
+    def __call__(self, features, *action):
+        x = Projection(5, "uniform", name="projection")(features)
+        x = jnp.concatenate([x, *action], axis=-1)
+        mlp = Injectable if self.injectable else MLP
+        names, out = (("q1", "q2"), 1) if self.twins else (("policy",), 3)
+        return [mlp((6, 4), out, "uniform", self.layer_norm, name=name)(x) for name in names]
+
+
+@pytest.mark.parametrize("injectable", [False, True])
+def test_shared_layers_have_the_paths_and_draws_of_layers_written_down_for_each(injectable):
+    features, action = jnp.ones((1, 8)), jnp.ones((1, 2))
+    form = (5, "uniform", True, "relu", injectable)
+    for network, twins, inputs in (
+        (Actor((6, 4), 3, *form), False, (features,)),
+        (Critic((6, 4), *form), True, (features, action)),
+    ):
+        expected = _Repeated(twins, injectable, layer_norm=True).init(KEY, *inputs)
+        found = network.init(KEY, *inputs)
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [("relu", [[0, 3]]), ("leaky_relu", [[-0.02, 3]]), ("crelu", [[0, 3, 2, 0]])],
+)
+def test_activations_by_hand(activation, expected):
+    network = Hidden(2, activation=activation)
+    params = {"dense": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}}
+    h, sown = network.apply({"params": params}, jnp.array([[-2.0, 3.0]]), mutable=["intermediates"])
+    np.testing.assert_allclose(h, expected)
+    np.testing.assert_array_equal(sown["intermediates"]["activation"][0], h)  # pyright: ignore

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_agents import ACTIONS, OBS, STATES, UPDATES, batches, now, pick
+from small_agents import ACTIONS, OBS, QUICK, STATES, UPDATES, batches, now, pick
 
 import ne_jax
 from configs import dmc_pixels, gymnax_states
@@ -116,6 +116,7 @@ BAD = [
     (dict(method="ne,redo"), "or several joined by +; got 'ne,redo'"),
     (dict(method="ne+reset", reset_every=6), "plasticity.reset_every=6 must be a multiple of 4"),
     (dict(grad_accumulation=5), "plasticity.grad_accumulation=5 exceeds plasticity.every=4"),
+    (dict(birth="he"), "plasticity.birth must be one of own, zero, lecun, got 'he'"),
     (dict(grow="gradients"), "plasticity.grow must be one of gradient, random, got 'gradients'"),
     (dict(prune="small"), "plasticity.prune must be one of dormant, grama, magnitude, none, got 'small'"),
     (dict(revive="yes"), "plasticity.revive must be one of none, bias, lecun, got 'yes'"),
@@ -125,7 +126,8 @@ BAD = [
     (dict(rewire_fraction=1.0), "plasticity.rewire_fraction must lie in [0, 1), got 1.0"),
     (dict(inject_at=0.0), "plasticity.inject_at must lie in (0, 1]"),
     (dict(shrink=1.5), "plasticity.shrink must lie in [0, 1], got 1.5"),
-    (dict(reset_tau=-1.0), "plasticity.reset_tau must not be negative, got -1.0"),
+    (dict(method="redo", redo=dict(tau=-1.0)), "plasticity.redo.tau must not be negative, got -1.0"),
+    (dict(method="grama", grama=dict(tau=-1.0)), "plasticity.grama.tau must not be negative, got -1.0"),
     (dict(l2_init=0.0), "plasticity.l2_init must be positive, got 0.0"),
     (dict(reset_every=0), "plasticity.reset_every must be positive, got 0"),
     (dict(growth_rate=0.01), "plasticity.growth_rate grows by the same number each round"),
@@ -194,6 +196,21 @@ def test_the_released_preset_grows_as_the_released_code():
     assert np.argmax(net == 0) == 209  # the 209th round of 0.48 % net brings the rest
     context_settings = settings.copy_and_resolve_references()
     assert context_settings.after == "rewire" and context_settings.rewire_until == 1.0
+    assert config.review.auto_batch and config.review.every == 1 and config.review.mode == "none"
+
+
+@pytest.mark.parametrize("first_masks", ["random", "largest"])
+def test_sparse_layers_begin_with_the_weights_that_the_setting_names(first_masks):
+    drawn, _ = agent_of("td3", method="none")
+    sparse, _ = agent_of("td3", method="ne", first_masks=first_masks)
+    dense, begun = (QUICK(agent.init)(jax.random.key(3)).critic for agent in (drawn, sparse))
+    path, weights = "q1/hidden_1/dense/kernel", ne_jax.leaves_by_path(dense.params)
+    mask = np.asarray(ne_jax.masks(begun.opt_state)[path])
+    magnitude = np.abs(weights[path])
+    assert 0 < mask.sum() < mask.size
+    largest = magnitude >= np.sort(magnitude.ravel())[-mask.sum()]
+    assert (mask == largest).all() == (first_masks == "largest")
+    np.testing.assert_array_equal(ne_jax.leaves_by_path(begun.params)[path], np.where(mask, weights[path], 0))
 
 
 def test_encoders_take_part_where_it_means_something():
@@ -205,8 +222,26 @@ def test_encoders_take_part_where_it_means_something():
 
 def test_crelu_doubles_what_the_next_layer_sees():
     config = config_of("td3")
-    config.agent.crelu = True
+    config.agent.activation = "crelu"
     spec = EnvSpec("test", ArraySpec(STATES, np.dtype(np.float32)), lambda each: each, ACTIONS, 1, 10, False)
     agent = make_agent(config, spec, make_optimisers(config, UPDATES))
     shapes = ne_jax.leaves_by_path(jax.eval_shape(agent.init, jax.random.key(0)).critic.params)
     assert shapes["q1/hidden_1/dense/kernel"].shape == (32, 12) and shapes["q1/head/kernel"].shape == (24, 1)
+
+
+SLOWER = [("set", "zero", True), ("rigl", "own", True), ("ne", "lecun", False)]
+
+
+@pytest.mark.parametrize(
+    ("method", "birth", "zero"),
+    [("set", "own", False), *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOWER)],
+)
+def test_weights_are_born_as_the_method_has_it_or_as_the_setting_says(method, birth, zero):
+    agent, _ = agent_of("td3", method=method, birth=birth)
+    update, state = QUICK(agent.update), QUICK(agent.init)(jax.random.key(0))
+    before = all_masks(state)
+    state, _ = update(state, pick(batches(1, shape=STATES), 0), jax.random.key(1), now(4))
+    params = ne_jax.leaves_by_path({"critic": state.critic.params})
+    masks = {path: mask for path, mask in all_masks(state).items() if path.startswith("critic/")}
+    born = np.concatenate([np.asarray(params[p])[np.asarray(m & ~before[p])] for p, m in masks.items()])
+    assert born.size and (born == 0).all() == zero

@@ -4,9 +4,12 @@ import jax
 import numpy as np
 import pytest
 import small_agents
-from small_agents import QUICK, STATES, batches, now
+from small_agents import ACTIONS, OBS, QUICK, STATES, batches, now
 
 import ne_jax
+from agents.sac import SACSettings, make_sac
+
+SAC = SACSettings(learning_rate=small_agents.RATE, hidden=(16, 12), random_steps=10)
 
 
 def equal(a, b):
@@ -14,14 +17,24 @@ def equal(a, b):
     return jax.tree.leaves(same)
 
 
-@pytest.mark.parametrize("algorithm", ["td3", pytest.param("drq", marks=pytest.mark.slow)])
-def test_targets_of_reset_networks_are_copies(algorithm, monkeypatch):
-    settings = small_agents.settings
+def agent_of(algorithm, method, every):
+    config = small_agents.settings(method)
+    config.plasticity.reset_every = every
+    optimisers = small_agents.make_optimisers(config, small_agents.UPDATES)
+    if algorithm == "drq":
+        return small_agents.make_drq(small_agents.CONFIG, small_agents.VISION, OBS, ACTIONS, optimisers)
+    if algorithm == "sac":
+        return make_sac(SAC, None, STATES, ACTIONS, optimisers)
+    return small_agents.make_td3(small_agents.TD3, None, STATES, ACTIONS, optimisers)
+
+
+@pytest.mark.parametrize("method", ["reset", "shrink_and_perturb"])
+@pytest.mark.parametrize("algorithm", ["td3", "sac", pytest.param("drq", marks=pytest.mark.slow)])
+def test_targets_of_renewed_networks_are_copies(algorithm, method):
     every = 4
-    monkeypatch.setattr(small_agents, "settings", lambda *args: (found := settings(*args)) and _every(found, every))
-    agent = small_agents.td3(method="reset") if algorithm == "td3" else small_agents.drq(method="reset")
+    agent = agent_of(algorithm, method, every)
     update, state = QUICK(agent.update), QUICK(agent.init)(jax.random.key(0))
-    data = batches(2 * every + 1, shape=STATES if algorithm == "td3" else small_agents.OBS)
+    data = batches(2 * every + 1, shape=OBS if algorithm == "drq" else STATES)
     for number in range(2 * every + 1):
         batch = jax.tree.map(lambda leaf, i=number: leaf[i], data)
         before = state.critic.params
@@ -36,11 +49,6 @@ def test_targets_of_reset_networks_are_copies(algorithm, monkeypatch):
         if algorithm == "td3" and number % 2 == 0:  # the actor's updates
             same = equal(state.target_actor, state.actor.params)
             assert all(same) if anew else not all(same)
-
-
-def _every(config, every):
-    config.plasticity.reset_every = every
-    return config
 
 
 def _first(params):

@@ -237,7 +237,7 @@ def test_settings_are_those_of_the_authors():
     published = dict(
         hidden=(256, 256),
         layer_norm=False,
-        crelu=False,
+        activation="relu",
         learning_rate=3e-4,
         tau=0.005,
         policy_delay=2,

@@ -148,6 +148,52 @@ def test_captured_activations():
     np.testing.assert_allclose(found["layer_3"], relu_layer(first, params["layer_3"]), atol=1e-5)
 
 
+class Block(nn.Module):
+    """A module whose output is that of the dense layer inside it."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4, name="dense")(x)
+
+
+class NormedNet(nn.Module):
+    """A norm between dense layers and ReLUs: directly, around a block, twice, and one before a layer."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.LayerNorm(name="first")(x)
+        x = nn.relu(nn.LayerNorm(name="norm_0")(nn.Dense(4, name="layer_0")(x)))
+        x = nn.relu(nn.RMSNorm(name="norm_1")(Block(name="block")(x)))
+        x = nn.relu(nn.LayerNorm(name="norm_3")(nn.LayerNorm(name="norm_2")(nn.Dense(4, name="layer_1")(x))))
+        return nn.Dense(2, name="head")(x)
+
+
+@pytest.mark.parametrize("how", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_captured_activations_behind_a_norm(how):
+    """Against the layers by hand, in float64."""
+    params = random_params(NormedNet(), X)["params"]
+    found = how(ne_jax.flax_activity(NormedNet().apply, activation=jax.nn.relu))(params, X)
+    assert set(found) == {"first", "layer_0", "block", "block/dense", "layer_1", "head"}
+
+    def dense(x, layer):
+        return x @ np.asarray(layer["kernel"], np.float64) + layer["bias"]
+
+    def layer_norm(x, norm):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * norm["scale"] + norm["bias"]
+
+    h = layer_norm(np.asarray(X, np.float64), params["first"])
+    expected = np.maximum(layer_norm(dense(h, params["layer_0"]), params["norm_0"]), 0)
+    np.testing.assert_allclose(found["layer_0"], expected, rtol=1e-4, atol=1e-5)
+    h = dense(expected, params["block"]["dense"])
+    expected = np.maximum(h / np.sqrt((h**2).mean(-1, keepdims=True) + 1e-6) * params["norm_1"]["scale"], 0)
+    for module in ("block", "block/dense"):
+        np.testing.assert_allclose(found[module], expected, rtol=1e-4, atol=1e-5)
+    assert ne_jax.units_of("block/dense/kernel", found) is found["block/dense"]
+    twice = layer_norm(layer_norm(dense(expected, params["layer_1"]), params["norm_2"]), params["norm_3"])
+    np.testing.assert_allclose(found["layer_1"], np.maximum(twice, 0), rtol=1e-4, atol=1e-5)
+
+
 class Twice(nn.Module):
     @nn.compact
     def __call__(self, x, action):

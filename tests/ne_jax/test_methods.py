@@ -197,8 +197,8 @@ def test_recycling_by_brute_force(name):
             magnitude = np.abs(np.asarray(gradients[LAYERS[i]], np.float64)).mean(0)
         idle.append(np.flatnonzero(magnitude / magnitude.mean() <= 0.4))
         for unit in idle[i]:
-            for leaf, index in ((LAYERS[i], (slice(None), unit)), (f"hidden_{i}/bias", (unit,))):
-                expected[leaf][index], fresh[leaf][index] = np.asarray(drawn[leaf])[index], True
+            expected[LAYERS[i]][:, unit], expected[f"hidden_{i}/bias"][unit] = drawn[LAYERS[i]][:, unit], 0
+            fresh[LAYERS[i]][:, unit], fresh[f"hidden_{i}/bias"][unit] = True, True
     for i, following in enumerate((LAYERS[1], "head/kernel")):
         for unit in idle[i]:
             expected[following][unit], fresh[following][unit] = 0, True
@@ -208,6 +208,58 @@ def test_recycling_by_brute_force(name):
         for moment in moments(state):
             assert (np.asarray(moment[path])[fresh[path]] == 0).all()
             assert (np.asarray(moment[path])[~fresh[path]] != 0).any()
+
+
+def two_units(x):
+    """A layer whose first unit is silent, with a norm, and the layer behind it."""
+    return {
+        "a": {"kernel": jnp.full((3, 2), x), "bias": jnp.full(2, x), "scale": jnp.full(2, x)},
+        "head": {"kernel": jnp.full((2, 4), x), "bias": jnp.full(4, x)},
+    }
+
+
+def recycled(rule):
+    """Parameters of 2 after one round, with an optimiser that does not move them."""
+    tx, params = ne_jax.plastic(optax.sgd(0.0), rule, 1, where=None), two_units(2.0)
+    batch = jnp.array([[0.0, 1.0], [0.0, 3.0]])
+    gradients = jax.tree.map(jnp.ones_like, params)
+    updates, _ = tx.update(gradients, tx.init(params), params, batch=batch, step=jnp.int32(1), key=jax.random.key(0))
+    return {
+        path: np.asarray(leaf) for path, leaf in ne_jax.leaves_by_path(optax.apply_updates(params, updates)).items()
+    }
+
+
+def test_a_recycled_units_bias_is_zero_whatever_is_drawn():
+    rule = ne_jax.redo(
+        lambda params, batch: {"a": batch}, lambda key: two_units(7.0), follows=lambda path, paths: "head/kernel"
+    )
+    after = recycled(rule)
+    assert after["a/kernel"].tolist() == [[7, 2]] * 3 and after["head/kernel"].tolist() == [[0] * 4, [2] * 4]
+    assert after["a/bias"].tolist() == [0, 2] and after["a/scale"].tolist() == [1, 2]
+    assert (after["head/bias"] == 2).all()
+
+
+def test_a_layer_of_another_network_is_recycled_in_two_halves():
+    """What one network does with both layers, two rules do with one each."""
+
+    def activity(params, batch):
+        return {"a": batch, "outside": batch}
+
+    def draw(key):
+        return two_units(7.0)
+
+    def nobody(path, paths):
+        return None
+
+    first = recycled(ne_jax.redo(activity, draw, follows=nobody, leads_out=lambda path, leaf: path == "a/kernel"))
+    assert first["a/kernel"].tolist() == [[7, 2]] * 3 and (first["head/kernel"] == 2).all()
+    second = ne_jax.redo(
+        activity, draw, follows=nobody, leads_out=lambda path, leaf: True, taken={"head/kernel": "outside"}
+    )
+    assert recycled(second)["head/kernel"].tolist() == [[0] * 4, [2] * 4]
+    wrong = ne_jax.redo(activity, draw, leads_out=lambda path, leaf: True, taken={"haed/kernel": "outside"})
+    with pytest.raises(ValueError, match="redo: `taken` names haed/kernel, which is none of"):
+        recycled(wrong)
 
 
 def unflat(flat):

@@ -161,6 +161,25 @@ def test_what_is_dropped_and_chosen_again_at_once_stays_as_it_is(rule, step):
     assert 0 < (old & ~new).sum() < dropped, "nothing was dropped and chosen again"
 
 
+def test_set_drops_its_share_of_each_sign():
+    """Mocanu et al., algorithm 1: of 21 positive weights the 6 smallest, of 9 negative ones the 2 largest."""
+    rng, kernel = np.random.default_rng(3), np.zeros(40 * 40, np.float32)
+    places = rng.choice(kernel.size, 30, replace=False)
+    kernel[places[:21]], kernel[places[21:]] = rng.uniform(0.1, 1, 21), rng.uniform(-9, -5, 9)
+    order = sorted(places, key=lambda place: abs(kernel[place]))
+    expected = [p for p in order if kernel[p] > 0][:6] + [p for p in order if kernel[p] < 0][:2]
+    path = "only/kernel"
+    weights: Any = kernel.reshape(40, 40)
+    before = ne_jax.Network({path: weights}, {path: 0 * weights}, {path: weights != 0}, None)
+    after = as_numpy(round_of_rule(ne_jax.set_(ne_jax.constant_share(0.3)))(jax.random.key(1), 1, before))
+    gone = np.flatnonzero(before.masks[path] & ~after.masks[path])
+    assert sorted(gone) == sorted(expected), (
+        "none of the 1,578 places for 8 births is one of those dropped, for this key"
+    )
+    born = after.masks[path] & ~before.masks[path]
+    assert born.sum() == 8 and (after.params[path][born] != 0).all()
+
+
 def test_bias_lifts_units_without_weights_also_where_nothing_is_pruned():
     before: Any = network(5, 30)._replace(activations=None)
     before.masks[SECOND][:, :3] = False

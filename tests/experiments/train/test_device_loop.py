@@ -14,6 +14,9 @@ import ne_jax
 from experiments.train.loop import Run, train_on_host
 from experiments.train.network_metrics import all_masks
 from experiments.train.schedule import Schedule
+from ne_jax.experience_review import make_review
+
+REVIEW = make_review("gate", every=3, awaken=1.0, auto_batch=True)
 
 
 def host_run(built):
@@ -123,18 +126,19 @@ def abstract(built):
 
 
 @pytest.mark.parametrize(
-    ("kind", "how", "store"),
+    ("kind", "how", "store", "review"),
     [
-        ("reader", "map", "scene"),
-        pytest.param("td3", "vmap", "scene", marks=pytest.mark.slow),
-        pytest.param("td3", "map", "frame", marks=pytest.mark.slow),
-        pytest.param("drq", "map", "frame", marks=pytest.mark.slow),
+        ("reader", "map", "scene", None),
+        pytest.param("td3", "vmap", "scene", None, marks=pytest.mark.slow),
+        pytest.param("td3", "vmap", "scene", REVIEW, marks=pytest.mark.slow),
+        pytest.param("td3", "map", "frame", None, marks=pytest.mark.slow),
+        pytest.param("drq", "map", "frame", REVIEW, marks=pytest.mark.slow),
     ],
 )
-def test_the_replay_is_never_copied(kind, how, store):
+def test_the_replay_is_never_copied(kind, how, store, review):
     temporary = []
     for capacity in (2_000, 50_021):
-        built = build(kind, how=how, store=store, capacity=capacity)
+        built = build(kind, how=how, store=store, capacity=capacity, review=review)
         compiled = built.advance.lower(*abstract(built)).compile()
         analysis = compiled.memory_analysis()
         temporary.append(analysis.temp_size_in_bytes)

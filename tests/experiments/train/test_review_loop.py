@@ -13,7 +13,7 @@ from tiny_device import build
 
 from agents.types import Clock
 from experiments.train.experience import critic_fau
-from experiments.train.seeds import LEARN, key_at
+from experiments.train.seeds import LEARN, REVIEW, key_at
 from ne_jax.experience_review import make_review
 
 GATE: Any = make_review("gate", every=3, awaken=1.0, fraction=0.3, auto_batch=True)
@@ -32,25 +32,30 @@ def trained(kind, review, until) -> Any:
     return built, tiny.train(built, until=until)
 
 
-def updated_by_hand(built, run, i, span, half):
-    """The agent of seed `i` after the updates of the next step, and the critic's FAU on the last batch before it."""
-    state, rollout, key = *(tiny.lane(part, i) for part in (run.learner.agent, run.rollout)), built.keys[i]
-    now = built.schedule.at(run.step)
+def updated_by_hand(built, run, i, reviews):
+    """Of seed `i`, the agent after the updates of the next step, and the FAU that the last of them measures first.
 
-    @jax.jit
-    def update(state, number):
+    The others review if `reviews` says so, with half a batch. The last decides by what it measures on a uniform batch.
+    """
+    state, rollout, key = *(tiny.lane(part, i) for part in (run.learner.agent, run.rollout)), built.keys[i]
+    now, fau = built.schedule.at(run.step), None
+    sample = jax.jit(lambda key, span: built.replay.sample(rollout.replay_state, key, 8, span))
+    update, activations = jax.jit(built.agent.update), jax.jit(built.agent.activations)
+    for number in range(now.update, now.update + built.schedule.updates_each):
         sample_key, update_key = jax.random.split(key_at(key, number, LEARN))
-        batch = built.replay.sample(rollout.replay_state, sample_key, 8, span)
+        review_key, half = key_at(key, number, REVIEW), reviews
+        if number % GATE.every == 0:
+            fresh = sample(jax.random.fold_in(review_key, 1), jnp.array(WHOLE))
+            critic = [h for path, h in activations(state, fresh).items() if path.split("/")[0] == "critic"]
+            fau = np.concatenate([(np.asarray(h) > 0).ravel() for h in critic]).mean()
+            odds = 0.9 * np.exp(1.0 - fau)
+            reviews, half = bool(jax.random.uniform(review_key) < odds / (1 + odds)), fau < 0.9
+        batch = sample(sample_key, jnp.array(EARLY if reviews else WHOLE))
         if half:
             batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:4]] * 2), batch)
-        critic = [h for path, h in built.agent.activations(state, batch).items() if path.split("/")[0] == "critic"]
-        measured = jnp.concatenate([(h > 0).ravel() for h in critic]).mean()
-        return built.agent.update(state, batch, update_key, Clock(now.env, number))[0], measured
-
-    measured = None
-    for number in range(now.update, now.update + built.schedule.updates_each):
-        state, measured = update(state, number)
-    return state, measured
+        state, _ = update(state, batch, update_key, Clock(now.env, number))
+    assert fau is not None, "the last update does not measure"
+    return state, fau
 
 
 @pytest.mark.slow
@@ -62,12 +67,12 @@ def test_one_seed_reviews_its_early_data_while_the_other_does_not(kind, until):
     # Let seed 0 review for sure, with half a batch, and seed 1 for sure not: what a seed decides is its own.
     state = run.learner.review
     samples = jnp.full_like(state.samples, 0.1).at[1].set(0.95)
-    state = replace(state, samples=samples, probability=jnp.array([1.0, 0.0]))
+    state = state._replace(samples=samples, probability=jnp.array([1.0, 0.0]))
     run = run._replace(learner=replace(run.learner, review=state))
-    before = run.learner.metrics
-    expected = [updated_by_hand(built, run, i, span, span != WHOLE) for i, span in enumerate([EARLY, WHOLE])]
+    expected = [updated_by_hand(built, run, i, reviews) for i, reviews in enumerate([True, False])]
     now, made = built.schedule.at(run.step), built.schedule.updates_each
     assert (now.update + made - 1) % GATE.every == 0, "the last update does not measure"
+    before = run.learner.metrics
     learner = built.steps.learn(jax.tree.map(jnp.array, run.learner), run.rollout, built.keys, now)
     for i, (agent, fau) in enumerate(expected):
         tiny.equal(tiny.lane(learner.agent, i), agent, exact=False)
@@ -75,9 +80,9 @@ def test_one_seed_reviews_its_early_data_while_the_other_does_not(kind, until):
             learner.review.samples[i, -2:], np.asarray([samples[i, -1], fau], np.float32), rtol=1e-6
         )
     told = {name: np.asarray(value - before.total[name]) for name, value in learner.metrics.total.items()}
-    np.testing.assert_allclose(told["review/share"], [made, 0])
-    np.testing.assert_allclose(told["review/half_batch"], [made, 0])
-    np.testing.assert_allclose(told["review/probability"], [made, 0], atol=1e-5)
+    odds = 0.9 * np.exp(1 - np.array([fau for _, fau in expected]))
+    by_hand = odds / (1 + odds) + np.array([made - 1, 0])  # the last update's, and the forced ones before it
+    np.testing.assert_allclose(told["review/probability"], by_hand, atol=1e-5)
 
 
 @pytest.mark.slow
