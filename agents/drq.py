@@ -29,6 +29,7 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    values,
 )
 from agents.types import Agent, Clock, Metrics, Params, Transition
 from agents.updates import (
@@ -91,6 +92,7 @@ def make_drq(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        values=partial(values, nets),
     )
 
 

@@ -36,6 +36,7 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    values,
 )
 from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
 from agents.updates import (
@@ -124,6 +125,7 @@ def make_sac(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        values=partial(values, nets),
     )
 
 

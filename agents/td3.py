@@ -31,6 +31,7 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    values,
 )
 from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
 from agents.updates import (
@@ -104,6 +105,7 @@ def make_td3(
         update=partial(update, settings, nets),
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
+        values=partial(values, nets),
     )
 
 

@@ -48,6 +48,8 @@ class Agent(NamedTuple):
     activations(state, batch): hidden activations by layer, `{path: [batch, units]}`, for measuring plasticity.
     gradients(state, batch, key, step): of each trained network's loss with respect to its parameters, by the network's
         name, for the same purpose; no network changes.
+    values(state, obs, action): what the critics expect of each action, the smallest of several, for the same purpose;
+        None where there are none.
     """
 
     init: Callable[[Key[Array, ""]], AgentState]
@@ -55,3 +57,4 @@ class Agent(NamedTuple):
     update: Callable[[AgentState, Transition, Key[Array, ""], Clock], tuple[AgentState, Metrics]]
     activations: Callable[[AgentState, Transition], dict[str, Float[Array, "batch units"]]]
     gradients: Callable[[AgentState, Transition, Key[Array, ""], Clock], dict[str, Params]]
+    values: Callable[[AgentState, Obs, Float[Array, "batch actions"]], Float[Array, " batch"]] | None = None

@@ -12,6 +12,7 @@ dimension. All is a function of the training seed, of `env.relabel.seed` and of 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -110,20 +111,22 @@ def _of_seed(env: DeviceEnv, spec: EnvSpec, settings: RelabelSettings, seed: Key
 def _at(
     env: DeviceEnv, spec: EnvSpec, settings: RelabelSettings, seed: Key[Array, ""], frame: Int[Array, ""] | int
 ) -> DeviceEnv:
-    labels = draw_labels(settings, env.spec, seed, frame // settings.every)
+    # Labels are drawn when they are needed: making an environment computes nothing.
+    labels = partial(draw_labels, settings, env.spec, seed, frame // settings.every)
     return DeviceEnv(spec, partial(_reset, env, labels), partial(_step, env, labels), env.picture, env.draw)
 
 
-def _reset(env: DeviceEnv, labels: Labels, key: Key[Array, ""]) -> tuple[EnvState, Scene]:
+def _reset(env: DeviceEnv, labels: Callable[[], Labels], key: Key[Array, ""]) -> tuple[EnvState, Scene]:
     state, scene = env.reset(key)
-    return state, _see(env.spec, labels, scene)
+    return state, _see(env.spec, labels(), scene)
 
 
 def _step(
-    env: DeviceEnv, labels: Labels, state: EnvState, action: Float[Array, " actions"], key: Key[Array, ""]
+    env: DeviceEnv, labels: Callable[[], Labels], state: EnvState, action: Float[Array, " actions"], key: Key[Array, ""]
 ) -> tuple[EnvState, TimeStep]:
-    state, step = env.step(state, labels.action * action, key)
-    return state, step._replace(scene=_see(env.spec, labels, step.scene))
+    own = labels()
+    state, step = env.step(state, own.action * action, key)
+    return state, step._replace(scene=_see(env.spec, own, step.scene))
 
 
 def _see(spec: EnvSpec, labels: Labels, scene: Scene) -> Scene:

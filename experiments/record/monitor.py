@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from agents.updates import train_states
 from experiments.build.experiment import Experiment
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.folder import Folder
@@ -148,7 +149,12 @@ class Monitor:
         experiment, schedule = self._experiment, self._experiment.schedule
         task = schedule.task(max(run.step - 1, 0)) if schedule.renews else 0
         if self._initial is None or self._initial[0] != task:
-            self._initial = task, experiment.steps.initial(experiment.keys, np.int32(task))
+            networks = train_states(run.learner.agent) if run.step == 0 else None  # not begun to learn
+            self._initial = task, (
+                {name: jax.device_get(model.params) for name, model in networks.items()}
+                if networks
+                else experiment.steps.initial(experiment.keys, np.int32(task))
+            )
         now, initial = schedule.at(run.step), self._initial[1]
         found = jax.device_get(experiment.steps.measure(run.learner, run.rollout, experiment.keys, initial, now))
         return {f"plasticity/{name}": value for name, value in found.items()}

@@ -22,6 +22,7 @@ from agents.types import Agent, AgentState, Clock, Metrics, Obs, Params
 from agents.updates import train_states
 from envs.types import AutoResetStep, EnvSpec, Scene
 from experiments.train.experience import Dynamic, Sampler, make_forget, make_sampler
+from experiments.train.network_metrics import measure_behaviour
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import ACT, LEARN, MEASURE, NEVER, RENEW, REVIEW, OverSeeds, key_at, over_seeds
 from experiments.train.state import Check, Choice, LearnerState, MetricAccumulator, RolloutState
@@ -288,7 +289,9 @@ def measure_networks(
     horizon = {"horizon": parts.horizon(seen)} if parts.horizon else {}
     batch = parts.replay.sample(rollout.replay_state, sample_key, parts.batch_size, **horizon)
     gradients = parts.agent.gradients(learner.agent, batch, gradient_key, seen)
-    return measure(learner.agent, parts.agent.activations(learner.agent, batch), gradients, initial)
+    values = measure(learner.agent, parts.agent.activations(learner.agent, batch), gradients, initial)
+    newest = parts.replay.episodes(rollout.replay_state, parts.spec.episode_steps)
+    return values | measure_behaviour(parts.agent, learner.agent, batch.obs, newest)
 
 
 def _add_first(parts: Parts, replay_state: ReplayState, scene: Scene, keep: Bool[Array, " envs"]) -> ReplayState:
