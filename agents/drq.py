@@ -29,6 +29,7 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    values,
 )
 from agents.types import Agent, Clock, Metrics, Params, Transition
 from agents.updates import (
@@ -92,6 +93,7 @@ def make_drq(
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
         random_steps=settings.random_steps,
+        values=partial(values, nets),
     )
 
 

@@ -216,3 +216,11 @@ def activations(
     critic = ne_jax.flax_activity(nets.critic.module.apply)(state.critic.params, (features, batch.action))
     found = {"actor": actor, "critic": critic}
     return {f"{name}/{path}": h for name, layers in found.items() for path, h in layers.items()}
+
+
+def values(
+    nets: ActorCritic, state: ActorCriticState, obs: Obs, action: Float[Array, "batch actions"]
+) -> Float[Array, " batch"]:
+    """min(Q1, Q2)(s, a)."""
+    features = encode(nets, encoder_params(state), obs)
+    return nets.critic.apply(state.critic.params, features, action).min(axis=0)

@@ -35,6 +35,7 @@ from agents.networks import (
     make_actor_critic,
     perceptron,
     project,
+    values,
 )
 from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
 from agents.updates import (
@@ -125,6 +126,7 @@ def make_sac(
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
         random_steps=settings.random_steps,
+        values=partial(values, nets),
     )
 
 

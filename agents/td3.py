@@ -31,6 +31,7 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    values,
 )
 from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
 from agents.updates import (
@@ -106,6 +107,7 @@ def make_td3(
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
         random_steps=settings.random_steps,
+        values=partial(values, nets),
     )
 
 

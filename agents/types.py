@@ -50,6 +50,8 @@ class Agent(NamedTuple):
         name, for the same purpose; no network changes.
     random_steps: agent steps at the start whose actions are uniformly random, as `Clock.env` counts them. A dynamic
         replay takes such an action for the mean of the policy that chose it.
+    values(state, obs, action): what the critics expect of each action, the smallest of several, for the same purpose;
+        None where there are none.
     """
 
     init: Callable[[Key[Array, ""]], AgentState]
@@ -58,3 +60,4 @@ class Agent(NamedTuple):
     activations: Callable[[AgentState, Transition], dict[str, Float[Array, "batch units"]]]
     gradients: Callable[[AgentState, Transition, Key[Array, ""], Clock], dict[str, Params]]
     random_steps: int = 0
+    values: Callable[[AgentState, Obs, Float[Array, "batch actions"]], Float[Array, " batch"]] | None = None

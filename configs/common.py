@@ -14,6 +14,7 @@ from agents.drq import DrQSettings
 from agents.encoder import VisionSettings
 from agents.sac import SACSettings
 from agents.td3 import TD3Settings
+from envs.relabel import RelabelSettings
 from experiments.build.default_settings import RunSettings
 from experiments.build.methods import METHODS, signature_settings
 from settings import Setting, settings_of
@@ -68,6 +69,7 @@ def continual(physics: bool = False) -> ConfigDict:
     env = ConfigDict()
     env.sequence = ()  # tasks that come after env.name, in turn, and then env.name again: ("Ant-v5", "Hopper-v5")
     env.switch_every = 0  # frames until the next of them
+    env.relabel = defaults(settings_of(RelabelSettings))  # or the same task behind other labels, on the device
     if physics:
         # Parameters of the task, each with the values that it takes in turn, as many of each, such as m=(1.0, 2.0); a
         # single value stays, and () is the task's own. A config file may add others of gymnax's EnvParams. What a

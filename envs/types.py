@@ -114,6 +114,7 @@ class DeviceEnv(NamedTuple):
     draw(picture, size): an image, uint8 [size, size, 3], at any size.
     at(frame): the environment as it is after so many environment frames, which may be traced, but not batched; None
         where it never changes. Its states and scenes are alike at all times, so that episodes go on through a change.
+    of(seed): the environment as the training seed of this key has it; None where all seeds have the same.
     """
 
     spec: EnvSpec
@@ -122,10 +123,12 @@ class DeviceEnv(NamedTuple):
     picture: Callable[[EnvState], Float32[Array, " floats"]]
     draw: Callable[[Float32[Array, " floats"], int], UInt8[Array, "size size 3"]]
     at: Callable[[Int[Array, ""] | int], DeviceEnv] | None = None
+    of: Callable[[Key[Array, ""]], DeviceEnv] | None = None
 
-    def after(self, frame: Int[Array, ""] | int) -> DeviceEnv:
-        """The environment after so many environment frames, whether it changes or not."""
-        return self.at(frame) if self.at else self
+    def after(self, frame: Int[Array, ""] | int, seed: Key[Array, ""] | None = None) -> DeviceEnv:
+        """The environment of a seed after so many environment frames, whether it changes or not."""
+        own = self.of(seed) if self.of and seed is not None else self
+        return own.at(frame) if own.at else own
 
 
 def observe(scene: Scene) -> Obs:

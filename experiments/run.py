@@ -69,7 +69,7 @@ def run(config: ConfigDict) -> int:
         experiment = setup(config)
         begun = config.resume and folder.config.exists()
         open_folder(folder, config)
-        layers = sparse_layers(config, experiment.agent, experiment.schedule.updates(experiment.schedule.total))
+        layers = sparse_layers(config, experiment.agent, experiment.schedule.lifetime)
         print_summary(experiment, folder, layers)
         checkpoints = Checkpoints(folder.checkpoint)
         start = _begin(experiment, checkpoints, layers)

@@ -1,6 +1,7 @@
 """Replay of one seed as pure functions over a state of arrays. May import: agents.types.
 
-ring.py has what it holds and how scenes come in, sampling.py how batches are drawn, dynamic.py how it forgets.
+ring.py has what it holds and how scenes come in, sampling.py how batches are drawn, dynamic.py how it forgets,
+episodes.py what came of its newest episodes.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from agents.replay import dynamic as forgetting
 from agents.replay import ring, sampling
 from agents.replay.dynamic import Past
+from agents.replay.episodes import Episodes, newest_episodes
 from agents.replay.ring import Entry, ReplaySettings, ReplayState, Scene, nbytes
 from agents.replay.sampling import Stored, side_by_side
 from agents.types import Obs, Transition
 
-__all__ = ["Entry", "Past", "Replay", "ReplayState", "Stored", "make_replay", "nbytes", "side_by_side"]
+__all__ = ["Entry", "Episodes", "Past", "Replay", "ReplayState", "Stored", "make_replay", "nbytes", "side_by_side"]
 
 
 class Replay(NamedTuple):
@@ -37,6 +39,7 @@ class Replay(NamedTuple):
         Dynamic replays only.
     forget(state, share, least): without the oldest `share` of each environment's, as far as at least `least`
         transitions remain. Dynamic replays only.
+    episodes(state, steps): the newest episodes, which are truncated after so many steps.
     nbytes: bytes of one state.
     """
 
@@ -48,6 +51,7 @@ class Replay(NamedTuple):
     ready: Callable[[ReplayState], Int[Array, ""]]
     past: Callable[[ReplayState, Int[Array, " batch"]], Past]
     forget: Callable[[ReplayState, Float[Array, ""] | float, int], ReplayState]
+    episodes: Callable[[ReplayState, int], Episodes]
     nbytes: int
 
 
@@ -91,6 +95,7 @@ def make_replay(
         ready=ring.ready,
         past=partial(forgetting.past, settings),
         forget=forgetting.forget,
+        episodes=partial(newest_episodes, settings),
         nbytes=nbytes(jax.eval_shape(init)),
     )
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from envs.types import AutoResetStep, DeviceEnv, EnvState, Scene
 from ne_jax import cond_any
+
+Time: TypeAlias = tuple[Int[Array, ""], Key[Array, ""] | None]
+"""A frame, and whose it is."""
 
 
 def auto_reset_step(
@@ -16,6 +23,7 @@ def auto_reset_step(
     action: Float[Array, " actions"],
     key: Key[Array, ""],
     frame: Int[Array, ""] | int = 0,
+    seed: Key[Array, ""] | None = None,
 ) -> tuple[EnvState, AutoResetStep]:
     """One step of one environment. Where it ends the episode, the state is that of the next one's start.
 
@@ -23,20 +31,27 @@ def auto_reset_step(
 
     Args:
         frame: the time, the same for all lanes, for an environment that changes.
+        seed: the key of the training seed, for an environment that is another one for each.
     """
     step_key, reset_key = jax.random.split(key)
-    after, step = env.after(frame).step(state, action, step_key)
+    after, step = env.after(frame, seed).step(state, action, step_key)
     over = jnp.logical_or(jnp.asarray(step.terminated), jnp.asarray(step.truncated))
 
-    # Neither branch may close over a traced frame.
-    def start(key: Key[Array, ""], frame: Int[Array, ""], *ended: EnvState | Scene) -> tuple[EnvState, Scene]:
-        return env.after(frame).reset(key)
+    # Neither branch may close over a traced frame or seed.
+    def start(key: Key[Array, ""], time: Time, *ended: EnvState | Scene) -> tuple[EnvState, Scene]:
+        return env.after(*time).reset(key)
 
-    def go_on(key: Key[Array, ""], frame: Int[Array, ""], state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
+    def go_on(key: Key[Array, ""], time: Time, state: EnvState, scene: Scene) -> tuple[EnvState, Scene]:
         return state, scene
 
-    state, first = cond_any(over, start, go_on, reset_key, jnp.asarray(frame), after, step.scene)
+    state, first = cond_any(over, start, go_on, reset_key, (jnp.asarray(frame), seed), after, step.scene)
     return state, AutoResetStep(step, first)
+
+
+def _start(
+    env: DeviceEnv, key: Key[Array, ""], seed: Key[Array, ""] | None, frame: Int[Array, ""]
+) -> tuple[EnvState, Scene]:
+    return env.after(frame, seed).reset(key)
 
 
 class DevicePool:
@@ -44,17 +59,21 @@ class DevicePool:
 
     Args:
         keys: one per lane; they decide how its first episode starts.
+        seeds: the key of each lane's training seed, for an environment that is another one for each.
     """
 
-    def __init__(self, env: DeviceEnv, keys: Key[Array, " lanes"]) -> None:
+    def __init__(
+        self, env: DeviceEnv, keys: Key[Array, " lanes"], seeds: Key[Array, " lanes"] | None = None
+    ) -> None:
         self.env, self.spec, self.lanes = env, env.spec, len(keys)
-        self._reset, self._keys = jax.jit(jax.vmap(env.reset)), keys
+        self._keys, self._seeds = keys, seeds
+        self._reset = jax.jit(jax.vmap(partial(_start, env), (0, 0, None)))
         self.state: EnvState = None
 
-    def reset(self, visit: int = 0) -> Scene:
-        """Start every lane's first episode, another one for each `visit`, and return the scenes there."""
+    def reset(self, visit: int = 0, frame: int = 0) -> Scene:
+        """Start every lane's first episode, another one for each `visit`, at a frame, and return the scenes there."""
         keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, visit) if visit else self._keys
-        self.state, scene = self._reset(keys)
+        self.state, scene = self._reset(keys, self._seeds, np.int32(frame))
         return scene
 
     def snapshot(self) -> list[Array]:
@@ -63,7 +82,7 @@ class DevicePool:
 
     def restore(self, snapshot: list[Array]) -> None:
         """Take every lane back to where a snapshot found it; nothing is drawn."""
-        shapes, structure = jax.tree.flatten(jax.eval_shape(self._reset, self._keys)[0])
+        shapes, structure = jax.tree.flatten(jax.eval_shape(self._reset, self._keys, self._seeds, np.int32(0))[0])
         kept = iter(snapshot)
         self.state = structure.unflatten(
             next(kept) if each.size else jnp.zeros(each.shape, each.dtype) for each in shapes

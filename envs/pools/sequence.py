@@ -6,7 +6,7 @@ takes the first ones. From pixels a scene is the image itself, for every task dr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -109,7 +109,19 @@ class _Turns(Generic[Pool]):
 
 
 class DeviceTurns(_Turns[DevicePool]):
-    """Device environments whose tasks take turns; `state` is that of the task whose turn it is."""
+    """Device environments whose tasks take turns; `state` is that of the task whose turn it is.
+
+    One environment that changes with the time is a single pool with the order (0,).
+
+    Args:
+        begins: the frame at which a phase begins, for environments that change with the time.
+    """
+
+    def __init__(
+        self, pools: Sequence[DevicePool], order: Sequence[int], begins: Callable[[int], int] = lambda phase: 0
+    ) -> None:
+        super().__init__(pools, order)
+        self._begins = begins
 
     @property
     def state(self) -> EnvState:
@@ -128,7 +140,7 @@ class DeviceTurns(_Turns[DevicePool]):
     def enter(self, phase: int) -> Scene:
         """Cut the episodes that are under way, and start others in the task of this phase: the scenes there."""
         self.phase = phase
-        return self._pool.reset(phase)
+        return self._pool.reset(phase, self._begins(phase))
 
     def snapshot(self) -> dict[str, Any]:
         """Where every lane of every task is, and the phase."""

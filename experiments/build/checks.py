@@ -18,8 +18,10 @@ def validate(config: ConfigDict) -> None:
             raise ValueError(f"{key} must be a finite number, got {value}")
     check(RunSettings, config)
     for each in settings_of(EnvSettings):
-        if each.key in config.env and each.key != "backend":  # whose choices depend on the kind
-            check_value(each, config.env[each.key], f"env.{each.key}")
+        group, _, name = each.key.rpartition(".")
+        given = config.env.get(group, {}) if group else config.env
+        if name in given and each.key != "backend":  # whose choices depend on the kind
+            check_value(each, given[name], f"env.{each.key}")
     seeds = config.seeds
     whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
     if not seeds or len(set(seeds)) != len(seeds) or not whole:
@@ -34,6 +36,10 @@ def validate(config: ConfigDict) -> None:
             raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")
     if config.review.auto_batch and config.batch_size % 2:
         raise ValueError(f"review.auto_batch halves batches, so batch_size must be even, got {config.batch_size}")
+    if config.video.every and not config.eval.every:
+        raise ValueError(
+            f"video.every={config.video.every} films evaluations, and eval.every=0 has none; set --config.video.every=0"
+        )
     _check_dynamic(config)
     _check_budget(config)
 
@@ -69,7 +75,7 @@ def _check_budget(config: ConfigDict) -> None:
             f"seed_frames={config.seed_frames} must be at least one step of all environments ({frames} frames) "
             f"and end at least one before total_frames={config.total_frames}"
         )
-    if rate <= 0 or (rate >= 1 and rate != round(rate)) or (rate < 1 and abs(1 / rate - round(1 / rate)) > 1e-6):
+    if rate and ((rate >= 1 and rate != round(rate)) or (rate < 1 and abs(1 / rate - round(1 / rate)) > 1e-6)):
         raise ValueError(
             f"updates_per_step must be a whole number, or one update every so many steps such as 0.5, got {rate}"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from envs.relabel import RelabelSettings
 from settings import group, setting
 
 
@@ -46,6 +47,9 @@ class ReplaySettings:
     vary: VarySettings = group(VarySettings)
     reward_scale: float = setting(
         1.0, "agents learn from this times the reward; best where that is about 1 per agent step", above=0
+    )
+    clear_on_switch: bool = setting(
+        False, "where tasks take turns, each begins with an empty replay, and with seed_frames without an update"
     )
     dynamic: DynamicSettings = group(DynamicSettings)
 
@@ -143,13 +147,14 @@ class EnvSettings:
     backend: Literal["mujoco", "mjx"] = setting("mujoco", "of kind dmc: physics on the host, or on the device")
     sequence: tuple[str, ...] = setting((), "tasks that come after env.name, in turn, and then env.name again")
     switch_every: int = setting(0, "until the next task of the sequence", unit="frames", least=0)
+    relabel: RelabelSettings = group(RelabelSettings)
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
     """Greedy episodes in environments of their own."""
 
-    every: int = setting(20_000, "from one evaluation to the next", unit="frames", least=1)
+    every: int = setting(20_000, "from one evaluation to the next; 0: never", unit="frames", least=0)
     episodes: int = setting(10, "per seed", least=1)
 
 
@@ -181,12 +186,19 @@ class RunSettings:
     )
     seed_frames: int = setting(4_000, "before the first update", unit="frames")
     updates_per_step: float = setting(
-        1.0, "a step is one agent step of every environment; 0.5: an update every second step"
+        1.0, "a step is one agent step of every environment; 0.5: an update every second step; 0: none", least=0
+    )
+    explore_on_switch: bool = setting(
+        False, "where tasks take turns, what goes by agent steps (random steps, noise, replay.nstep_from) begins again"
+    )
+    fresh_on_switch: bool = setting(
+        False, "where tasks take turns, each begins with new networks and optimisers: what can be learned of it at all"
     )
     batch_size: int = setting(256, "of each update", unit="transitions", least=1)
     log_every: int = setting(5_000, "from one line of metrics to the next", unit="frames", least=1)
     metrics_every: int = setting(
-        0, "from one measurement of plasticity to the next; 0: at each log point", unit="updates", least=0
+        0, "from one measurement of plasticity to the next, and where a task or the run ends; 0: at each log point",
+        unit="updates", least=0,
     )
     checkpoint_every: int = setting(50_000, "also at the end and on Ctrl-C", unit="frames", least=1)
     replay: ReplaySettings = group(ReplaySettings)

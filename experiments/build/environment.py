@@ -14,11 +14,12 @@ from ml_collections.config_dict import placeholder
 from envs.pools.host import HostPool
 from envs.pools.sequence import alike, fit_device
 from envs.registry import KINDS, check_task, find_kind, make_settings
+from envs.relabel import relabel
 from envs.types import DeviceEnv, DeviceKind, EnvSpec, HostKind, Kind
-from experiments.build.tasks import task_names
+from experiments.build.tasks import relabelling, task_names
 from settings import settings_of
 
-OF_THE_RUN = ("kind", "name", "backend", "frame_stack", "num_envs", "workers", "sequence", "switch_every")
+OF_THE_RUN = ("kind", "name", "backend", "frame_stack", "num_envs", "workers", "sequence", "switch_every", "relabel")
 """Keys of `config.env` that are not settings of one environment."""
 OF_EVERY_SPEC = ("pixels", "action_repeat", "image_size")
 """Keys that say what the environment must be where its kind has no such setting."""
@@ -112,6 +113,9 @@ def make_device_envs(config: ConfigDict, kind: DeviceKind) -> list[DeviceEnv]:
     envs = _each_task(config, kind, kind.make)
     for env in envs:
         _check_spec(config, env.spec)
+    labels = relabelling(config)
+    if labels.every:
+        return [relabel(env, labels) for env in envs]
     if len(envs) == 1:
         return envs
     return [fit_device(env, spec) for env, spec in zip(envs, alike([env.spec for env in envs]), strict=True)]
@@ -125,6 +129,11 @@ def open_host_pools(config: ConfigDict, kind: HostKind) -> Iterator[tuple[list[H
         ValueError: an unknown task, or a setting that cannot be.
         RuntimeError: something that a task needs is not installed, such as OpenGL.
     """
+    if relabelling(config).every:
+        raise ValueError(
+            f"env.relabel is for environments on the device, and kind {kind.name} is on the host; set "
+            "--config.env.relabel.every=0, or take kind gymnax or mjx"
+        )
     makers = _each_task(config, kind, lambda name, settings: partial(kind.make, name, settings))
     streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
     opened: list[HostPool] = []

@@ -25,7 +25,7 @@ from experiments.build.replay import check_memory, choose_store, free_memory, ma
 from experiments.build.tasks import make_tasks
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
 from experiments.train.experience import Dynamic
-from experiments.train.loop import Callback, Run, make_advance, train_on_device, train_on_host
+from experiments.train.loop import Callback, Run, make_advance, seed_of_lanes, train_on_device, train_on_host
 from experiments.train.network_metrics import measure_plasticity
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import EVALUATE, NEVER, WORLD, key_at
@@ -95,12 +95,13 @@ def setup(config: ConfigDict) -> Experiment:
 
 def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None) -> Experiment:
     envs = make_device_envs(config, kind)
-    parts = _parts(config, envs[0].spec)
+    parts = _parts(config, envs[0].spec, tasks)
 
     def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
         return jax.random.split(key_at(key, NEVER, WORLD), config.env.num_envs)
 
-    pools = [DevicePool(env, jax.vmap(lane_keys)(parts.keys).reshape(-1)) for env in envs]
+    lanes, seeds = jax.vmap(lane_keys)(parts.keys).reshape(-1), seed_of_lanes(parts.keys, config.env.num_envs)
+    pools = [DevicePool(env, lanes, seeds if env.of else None) for env in envs]
     evaluate = partial(
         device_evaluator,
         agent=parts.agent,
@@ -108,8 +109,11 @@ def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None)
         episodes=config.eval.episodes,
         frame_stack=config.env.frame_stack,
         how=seeds_mode(config, parts.spec),
+        seeds=parts.keys,
     )
-    pool = DeviceTurns(pools, tasks.order) if tasks and len(envs) > 1 else pools[0]
+    pool = pools[0]
+    if tasks and (len(envs) > 1 or tasks.ends_first):
+        pool = DeviceTurns(pools, tasks.order if len(envs) > 1 else (0,), tasks.begins)
     advances = [make_advance(parts.steps, parts.schedule, env) for env in envs]
     advance = (lambda *run: advances[pool.task](*run)) if isinstance(pool, DeviceTurns) else advances[0]
     train = partial(train_on_device, advance, parts.schedule, pool, parts.keys)
@@ -119,7 +123,7 @@ def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None)
 def _on_host(config: ConfigDict, kind: HostKind, tasks: TaskSequence | None) -> Experiment:
     with open_host_pools(config, kind) as (pools, eval_pools):
         specs = alike([each.spec for each in pools]) if tasks else [pools[0].spec]
-        parts = _parts(config, specs[0])
+        parts = _parts(config, specs[0], tasks)
     pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
     eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
     evaluators = [host_evaluator(each, parts.steps, config.seeds, config.eval.episodes) for each in eval_pools]
@@ -141,16 +145,18 @@ def _experiment(
     evaluator = evaluators[0]
     if isinstance(pool, HostTurns | DeviceTurns):
         assert tasks is not None
-        evaluator = evaluate_in_turns(evaluators, tasks)
-        train = partial(train_in_phases, train, pool, parts.steps.enter, tasks, parts.schedule.total)
+        if len(evaluators) > 1:
+            evaluator = evaluate_in_turns(evaluators, tasks)
+        renew = (lambda learner, task: parts.steps.renew(learner, parts.keys, task)) if parts.schedule.renews else None
+        train = partial(train_in_phases, train, pool, parts.steps.enter, tasks, parts.schedule.total, renew=renew)
     return Experiment(config, **parts._asdict(), pool=pool, evaluator=evaluator, train=train, tasks=tasks)
 
 
-def _parts(config: ConfigDict, spec: EnvSpec) -> Parts:
-    schedule = make_schedule(config)
-    agent = make_agent(config, spec, make_optimisers(config, schedule.updates(schedule.total)))
+def _parts(config: ConfigDict, spec: EnvSpec, tasks: TaskSequence | None) -> Parts:
+    schedule = make_schedule(config, tasks)
+    agent = make_agent(config, spec, make_optimisers(config, schedule.lifetime))
     review, dynamic = make_review(**config.review), config.replay.dynamic
-    check_window(config, schedule.updates(schedule.total))
+    check_window(config, schedule.lifetime)
     free = free_memory()
     store, why = choose_store(config, spec, min(total_memory() / 2, 0.9 * free))
     config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
@@ -194,18 +200,24 @@ def _horizon(config: ConfigDict) -> Callable[[Clock], Any] | None:
     return lambda step: jnp.where(jnp.asarray(step.env) < config.replay.nstep_from, 1, config.replay.nstep)
 
 
-def make_schedule(config: ConfigDict) -> Schedule:
+def make_schedule(config: ConfigDict, tasks: TaskSequence | None = None) -> Schedule:
     """When updates happen, in steps of the loop."""
     num_envs, rate, dynamic = config.env.num_envs, config.updates_per_step, config.replay.dynamic
     frames = config.env.action_repeat * num_envs
+    total, clears = config.total_frames // frames, config.replay.clear_on_switch
+    anew = clears or config.explore_on_switch or config.fresh_on_switch
     return Schedule(
-        total=config.total_frames // frames,
-        first_update=-(-config.seed_frames // frames),
-        every=max(1, round(1 / rate)),
+        total=total,
+        first_update=-(-config.seed_frames // frames) if rate else total,
+        every=max(1, round(1 / rate)) if rate else 1,
         updates_each=max(1, round(rate)),
         num_envs=num_envs,
         forget_every=max(1, round(dynamic.every / num_envs)) if dynamic.on else 0,
         measure_every=config.metrics_every,
+        task_steps=tasks.every // frames if tasks and anew else 0,
+        clears=clears,
+        explores=config.explore_on_switch,
+        renews=config.fresh_on_switch,
     )
 
 

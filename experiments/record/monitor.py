@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from agents.updates import train_states
 from experiments.build.experiment import Experiment
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.folder import Folder
@@ -45,10 +46,11 @@ class Monitor:
         self._compiling: CompileClock | None = clock
         config = experiment.config
         self._log_every = experiment.every(config.log_every)
-        self._eval_every = experiment.every(config.eval.every)
+        self._eval_every = config.eval.every and experiment.every(config.eval.every)  # 0: never
         self._save_every = experiment.every(config.checkpoint_every)
         self._writers = [SeedWriter(folder.seed(seed), experiment.frame(begin)) for seed in config.seeds]
-        tasks = self._tasks = experiment.tasks
+        self._tasks = experiment.tasks
+        tasks = self._tasks if self._tasks and self._tasks.all_evaluated else None
         metrics = [read_metrics(folder.seed(seed) / "metrics.jsonl") for seed in config.seeds] if tasks else []
         self._histories = [read_history(rows, tasks) for rows in metrics] if tasks else []
         self._bar = tqdm(
@@ -61,7 +63,7 @@ class Monitor:
         )
         self._shown: dict[str, str] = {}
         self._clock, self._clock_step = time.perf_counter(), begin
-        self._initial: dict[str, Any] | None = None  # what the networks began with, once it is asked for
+        self._initial: tuple[int, dict[str, Any]] | None = None  # what the networks began with, once it is asked for
         self.stopped = False
         """Whether the user has asked to stop."""
         self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
@@ -74,9 +76,10 @@ class Monitor:
         if step == self._begin > 0:
             return run
         switched = self._tasks is not None and self._tasks.switches(step)
-        evaluation = step % self._eval_every == 0 or last or switched
-        log = step % self._log_every == 0 or evaluation
-        measured = log if not schedule.measure_every else schedule.measures(step) or last
+        evaluation = self._eval_every > 0 and (step % self._eval_every == 0 or last or switched)
+        log = step % self._log_every == 0 or last or switched
+        log = log or evaluation
+        measured = log if not schedule.measure_every else schedule.measures(step) or last or switched
         save = (step % self._save_every == 0 and step > 0) or last or self.stopped
         if not (log or measured or save):
             return run
@@ -100,7 +103,7 @@ class Monitor:
 
     def next_due(self, step: int) -> int:
         """The first step after this one at which something is due."""
-        periods = (self._log_every, self._eval_every, self._save_every)
+        periods = (self._log_every, self._eval_every or self._log_every, self._save_every)
         schedule = self._experiment.schedule
         due = [schedule.total, schedule.next_measure(step), *((step // every + 1) * every for every in periods)]
         return min(due + ([self._tasks.next_switch(step)] if self._tasks else []))
@@ -143,11 +146,17 @@ class Monitor:
 
     def _plasticity(self, run: Run) -> dict[str, np.ndarray]:
         """What is measured of the networks, [seeds] each."""
-        experiment = self._experiment
-        if self._initial is None:
-            self._initial = experiment.steps.initial(experiment.keys)
-        now = experiment.schedule.at(run.step)
-        found = jax.device_get(experiment.steps.measure(run.learner, run.rollout, experiment.keys, self._initial, now))
+        experiment, schedule = self._experiment, self._experiment.schedule
+        task = schedule.task(max(run.step - 1, 0)) if schedule.renews else 0
+        if self._initial is None or self._initial[0] != task:
+            networks = train_states(run.learner.agent) if run.step == 0 else None  # not begun to learn
+            self._initial = task, (
+                {name: jax.device_get(model.params) for name, model in networks.items()}
+                if networks
+                else experiment.steps.initial(experiment.keys, np.int32(task))
+            )
+        now, initial = schedule.at(run.step), self._initial[1]
+        found = jax.device_get(experiment.steps.measure(run.learner, run.rollout, experiment.keys, initial, now))
         return {f"plasticity/{name}": value for name, value in found.items()}
 
     def _training_values(self, run: Run, seconds: float) -> dict[str, np.ndarray]:
@@ -171,13 +180,15 @@ class Monitor:
         every, before = experiment.every(config.video.every or 1), step - self._eval_every
         crossed = step % self._eval_every == 0 and step // every > before // every
         film = config.video.every and step > 0 and (crossed or step == experiment.schedule.total)
-        frame = min(experiment.frame(step), self._tasks.last) if self._tasks else 0
+        frame = self._tasks.judged(experiment.frame(step)) if self._tasks else 0
         result = experiment.evaluator.greedy(run.learner.agent, config.video.size if film else 0, frame)
         values = {"eval/return": result.returns.mean(axis=1), "eval/return_std": result.returns.std(axis=1)}
         if step == 0:
             values["eval/random_return"] = experiment.evaluator.random().returns.mean(axis=1)
-        if self._tasks:
+        if self._tasks and self._tasks.all_evaluated:
             values |= self._evaluate_tasks(run, self._tasks, values["eval/return"])
+        elif self._tasks:
+            values["continual/task"] = np.full(len(config.seeds), self._tasks.phase(frame), float)
         if result.frames is not None:
             self._film(step, result.frames)
         return values

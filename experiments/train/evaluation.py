@@ -120,9 +120,17 @@ Act = Callable[[AgentState, Stack, Key[Array, ""]], Float[Array, " actions"]]
 
 
 def device_evaluator(
-    env: DeviceEnv, agent: Agent, keys: Key[Array, " seeds"], *, episodes: int, frame_stack: int, how: OverSeeds
+    env: DeviceEnv,
+    agent: Agent,
+    keys: Key[Array, " seeds"],
+    *,
+    episodes: int,
+    frame_stack: int,
+    how: OverSeeds,
+    seeds: Key[Array, " seeds"] | None = None,
 ) -> Evaluator:
-    """Evaluation as one program; `keys` say how the episodes start."""
+    """Evaluation as one program; `keys` say how the episodes start, `seeds` whose they are."""
+    owners = keys if seeds is None else seeds
 
     def program(act: Act) -> Callable[..., tuple[Array, Array, Array]]:
         return jax.jit(over_seeds(partial(_play_on_device, env, act, episodes, frame_stack), how, shared=1))
@@ -132,7 +140,7 @@ def device_evaluator(
     draw = _images(env.draw)
 
     def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
-        returns, pictures, lengths = greedy_program(state, keys, np.int32(frame))
+        returns, pictures, lengths = greedy_program(state, keys, owners, np.int32(frame))
         if not video_size:
             return Evaluation(np.asarray(returns), None)
         pictures, lengths = np.asarray(pictures), np.asarray(lengths)
@@ -142,7 +150,7 @@ def device_evaluator(
         return Evaluation(np.asarray(returns), np.stack(films))
 
     def random() -> Evaluation:
-        return Evaluation(np.asarray(random_program(None, keys, np.int32(0))[0]), None)
+        return Evaluation(np.asarray(random_program(None, keys, owners, np.int32(0))[0]), None)
 
     return Evaluator(greedy, random, lambda: None)
 
@@ -162,11 +170,12 @@ def _play_on_device(
     frame_stack: int,
     state: AgentState,
     key: Key[Array, ""],
+    seed: Key[Array, ""],
     frame: Int[Array, ""],
 ) -> tuple[Float[Array, " episodes"], Float[Array, "steps floats"], Int[Array, ""]]:
     """One seed's returns; of its first episode what a picture needs of every step, and the length."""
     starts = jax.vmap(lambda episode: jax.random.fold_in(key, episode))(jnp.arange(episodes))
-    play = partial(_episode_on_device, env.after(frame), act, frame_stack, state)
+    play = partial(_episode_on_device, env.after(frame, seed), act, frame_stack, state)
     total, pictures, length = jax.vmap(play)(starts)
     return total, pictures[0], length[0]
 

@@ -120,13 +120,19 @@ def one_on_device(
     actions = choice.action.reshape(-1, choice.action.shape[-1])
     frame = step * env.spec.action_repeat * schedule.num_envs
     step_envs = jax.vmap(partial(auto_reset_step, env, frame=frame))
-    envs, outcome = step_envs(envs, actions, lane_keys(keys, step, schedule.num_envs))
+    seeds = seed_of_lanes(keys, schedule.num_envs) if env.of else None
+    envs, outcome = step_envs(envs, actions, lane_keys(keys, step, schedule.num_envs), seed=seeds)
     return learner, steps.remember(_written_after(rollout, learner), choice, outcome), envs
 
 
 def lane_keys(keys: Key[Array, " seeds"], step: Int[Array, ""], num_envs: int) -> Key[Array, " lanes"]:
     """The random numbers of each environment in a step."""
     return jax.vmap(lambda key: jax.random.split(key_at(key, step, WORLD), num_envs))(keys).reshape(-1)
+
+
+def seed_of_lanes(keys: Key[Array, " seeds"], num_envs: int) -> Key[Array, " lanes"]:
+    """The key of each environment's seed."""
+    return keys[np.repeat(np.arange(len(keys)), num_envs)]
 
 
 def _after_check(
@@ -170,9 +176,9 @@ def train_on_device(
         run = callback(run)
         if run.step >= end:
             return run
-        if run.step == schedule.first_update:  # steps cost more from here on
+        if run.step == schedule.next_start(run.step - 1):  # steps cost more from here on
             longest = 1
-        bounds = [run.step + longest, next_due(run.step), end, schedule.first_update]
+        bounds = [run.step + longest, next_due(run.step), end, schedule.next_start(run.step)]
         stop = min(bound for bound in bounds if bound > run.step)
         started = time.perf_counter()
         learner, rollout, pool.state = advance(

@@ -1,18 +1,22 @@
-"""What is measured of a run's networks on one batch: units, features, weights, gradients, masks."""
+"""What is measured of a run's networks on one batch: units, features, weights, gradients, masks, actions, values."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 import ne_jax
-from agents.types import AgentState, Metrics, Params
+from agents.replay import Episodes
+from agents.types import Agent, AgentState, Metrics, Obs, Params
 from agents.updates import TrainState, train_states
 
 TAUS = (0.0, 0.025, 0.1)
 """Thresholds at which dormant units are counted: silent ones, and those that ReDo's authors count."""
+SATURATED = 0.97
+"""Size of an action from which on the slope of tanh, 1 - a^2, is below 0.06."""
 
 
 def measure_plasticity(
@@ -40,6 +44,26 @@ def measure_plasticity(
         values |= _round_values(name, ne_jax.record(model.opt_state))
     masks = all_masks(state)
     return values | _by_layer("density", ne_jax.density(masks) if masks else {"all": jnp.ones(())})
+
+
+def measure_behaviour(agent: Agent, state: AgentState, obs: Obs, newest: Episodes) -> Metrics:
+    """How the greedy policy acts on a batch, and whether the critics know what comes of it.
+
+    `saturation` is the share of the actions' entries beyond 0.97 in size, `q` the mean of the smaller critic's values
+    of these actions. `q_start` is the same where the newest episodes began, and `return_start` their discounted
+    returns, which it estimates, in the same scale; NaN where none is whole.
+    """
+
+    def act(obs: Obs) -> Float[Array, "batch actions"]:
+        return jax.vmap(lambda each: agent.act(state, each, jax.random.key(0), None))(obs)
+
+    action = act(obs)
+    found = {"saturation": (jnp.abs(action) > SATURATED).mean()}
+    if agent.values:
+        found["q"] = agent.values(state, obs, action).mean()
+        found["q_start"] = jnp.mean(agent.values(state, newest.obs, act(newest.obs)), where=newest.whole)
+        found["return_start"] = jnp.mean(newest.value, where=newest.whole)
+    return found
 
 
 def _by_layer(name: str, values: dict[str, Array]) -> Metrics:

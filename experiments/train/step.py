@@ -22,13 +22,15 @@ from agents.types import Agent, AgentState, Clock, Metrics, Obs, Params
 from agents.updates import train_states
 from envs.types import AutoResetStep, EnvSpec, Scene
 from experiments.train.experience import Dynamic, Sampler, make_forget, make_sampler
+from experiments.train.network_metrics import measure_behaviour
 from experiments.train.schedule import Schedule
-from experiments.train.seeds import ACT, LEARN, MEASURE, NEVER, REVIEW, OverSeeds, key_at, over_seeds
+from experiments.train.seeds import ACT, LEARN, MEASURE, NEVER, RENEW, REVIEW, OverSeeds, key_at, over_seeds
 from experiments.train.state import Check, Choice, LearnerState, MetricAccumulator, RolloutState
 from ne_jax import Review, ReviewState
 
 Stack = Shaped[Array, "stack *frame"]
 Stacks = Shaped[Array, "lanes stack *frame"]
+Number = Int[Array, ""] | int
 Horizon = Callable[[Clock], Int[Array, ""]]
 MEASURED = 1
 """Folded into the key of a decision to review, for the batch on which the share of active units is measured."""
@@ -66,8 +68,9 @@ class Steps(NamedTuple):
     learn: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], Clock], LearnerState]
     remember: Callable[[RolloutState, Choice, AutoResetStep], RolloutState]
     enter: Callable[[RolloutState, Scene], RolloutState]
+    renew: Callable[[LearnerState, Key[Array, " seeds"], Number], LearnerState]
     forget: Callable[[LearnerState, RolloutState], Check] | None
-    initial: Callable[[Key[Array, " seeds"]], dict[str, Params]]
+    initial: Callable[[Key[Array, " seeds"], Number], dict[str, Params]]
     measure: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], dict[str, Params], Clock], Metrics]
     greedy: Callable[[AgentState, Stacks], Float[Array, "seeds actions"]]
     observe: Callable[[Stacks | None, Scene], Stacks]
@@ -115,8 +118,9 @@ def make_steps(
         learn=jax.jit(over_seeds(partial(learn, parts), how, shared=1), donate_argnums=0),
         remember=jax.jit(lambda rollout, *step: remember_all(rollout, step[0], split(step[1])), donate_argnums=0),
         enter=jax.jit(lambda rollout, scene: enter_all(rollout, split(scene)), donate_argnums=0),
+        renew=jax.jit(over_seeds(partial(renew, parts), "map", shared=1), donate_argnums=0),
         forget=jax.jit(over_seeds(partial(check_replay, forget), how)) if forget else None,
-        initial=jax.jit(over_seeds(partial(initial_params, agent), "map")),
+        initial=jax.jit(over_seeds(partial(initial_params, agent), "map", shared=1)),
         measure=jax.jit(over_seeds(partial(measure_networks, parts, measure), "map", shared=1)),
         greedy=jax.jit(over_seeds(partial(greedy_action, agent), how)),
         observe=jax.jit(partial(push_observation, parts)),
@@ -140,9 +144,20 @@ def stack_frames(frame_stack: int, stack: Stack | None, frame: Obs) -> Stack:
 
 def new_learner(parts: Parts, key: Key[Array, ""]) -> LearnerState:
     """A new agent, and empty sums of what its updates will report."""
-    state, review = parts.agent.init(key_at(key, NEVER, ACT)), parts.sampler.init()
+    state, review = new_agent(parts.agent, key, 0), parts.sampler.init()
     *_, metrics = jax.eval_shape(lambda: update(parts, state, review, parts.replay.init(), key, Clock(0, 0)))
     return LearnerState(state, MetricAccumulator.of(metrics), review)
+
+
+def new_agent(agent: Agent, key: Key[Array, ""], task: Number) -> AgentState:
+    """The agent that a seed begins with, or with a later task where it begins anew there."""
+    later = jax.random.fold_in(key_at(key, NEVER, RENEW), task)
+    return agent.init(jnp.where(jnp.asarray(task) == 0, key_at(key, NEVER, ACT), later))
+
+
+def renew(parts: Parts, learner: LearnerState, key: Key[Array, ""], task: Number) -> LearnerState:
+    """Another new agent, with a new optimiser, in the place of the one that has learned; sums for the log stay."""
+    return replace(learner, agent=new_agent(parts.agent, key, task), review=parts.sampler.init())
 
 
 def new_rollout(parts: Parts, scene: Scene) -> RolloutState:
@@ -156,12 +171,15 @@ def new_rollout(parts: Parts, scene: Scene) -> RolloutState:
 def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Array, ""], now: Clock) -> Choice:
     """The agent's answer to the newest observation of each environment."""
     keys = jax.random.split(key_at(key, now.env, ACT), parts.schedule.num_envs)
-    action = jax.vmap(lambda obs, each: parts.agent.act(learner.agent, side_by_side(obs), each, now))(rollout.obs, keys)
+    seen = parts.schedule.seen(now)
+    action = jax.vmap(lambda obs, each: parts.agent.act(learner.agent, side_by_side(obs), each, seen))(
+        rollout.obs, keys
+    )
     if not parts.dynamic:
         return Choice(action, None)
     mean = jax.vmap(partial(greedy_action, parts.agent, learner.agent))(rollout.obs)
     # While actions are random, the policy that collects is the random one, as in RLx2's code.
-    return Choice(action, jnp.where(jnp.asarray(now.env) < parts.agent.random_steps, action, mean))
+    return Choice(action, jnp.where(jnp.asarray(seen.env) < parts.agent.random_steps, action, mean))
 
 
 def greedy_action(agent: Agent, state: AgentState, stack: Stack) -> Float[Array, " actions"]:
@@ -191,12 +209,12 @@ def update(
     now: Clock,
 ) -> tuple[AgentState, ReviewState | None, Metrics]:
     """One update: sample a batch, learn from it."""
-    sampler = parts.sampler
+    sampler, seen = parts.sampler, parts.schedule.seen(now)
     sample_key, update_key = jax.random.split(key_at(key, now.update, LEARN))
     review_key = key_at(key, now.update, REVIEW)
-    review = sampler.observe(review, state, replay_state, jax.random.fold_in(review_key, MEASURED), now)
-    batch, decision = sampler.sample(replay_state, review, (sample_key, review_key), now)
-    state, metrics = parts.agent.update(state, batch, update_key, now)
+    review = sampler.observe(review, state, replay_state, jax.random.fold_in(review_key, MEASURED), seen)
+    batch, decision = sampler.sample(replay_state, review, (sample_key, review_key), seen)
+    state, metrics = parts.agent.update(state, batch, update_key, seen)
     return state, review, metrics | sampler.report(review, decision)
 
 
@@ -225,12 +243,13 @@ def remember(parts: Parts, rollout: RolloutState, choice: Choice, outcome: AutoR
 
 
 def enter(parts: Parts, rollout: RolloutState, scene: Scene) -> RolloutState:
-    """Whatever was under way is over, without an end: these are first scenes."""
+    """Whatever was under way is over, without an end: these are first scenes. The replay may begin anew."""
     frame, none = jax.vmap(parts.spec.observe)(scene), jnp.zeros(parts.schedule.num_envs)
     first = frame if parts.keep_frames else scene
+    replay_state = parts.replay.init() if parts.schedule.clears else rollout.replay_state
     return replace(
         rollout,
-        replay_state=_add_first(parts, rollout.replay_state, first, jnp.ones(none.shape, bool)),
+        replay_state=_add_first(parts, replay_state, first, jnp.ones(none.shape, bool)),
         obs=_new_stacks(parts, frame),
         episode_step=none.astype(jnp.int32),
         episode_return=none,
@@ -254,9 +273,9 @@ def check_replay(
     return Check(forgotten, rollout.distance.add(distance))
 
 
-def initial_params(agent: Agent, key: Key[Array, ""]) -> dict[str, Params]:
-    """The parameters that each network of a seed began with, drawn again."""
-    return {name: model.params for name, model in train_states(agent.init(key_at(key, NEVER, ACT))).items()}
+def initial_params(agent: Agent, key: Key[Array, ""], task: Number) -> dict[str, Params]:
+    """The parameters that each network of a seed began with, or with a later task, drawn again."""
+    return {name: model.params for name, model in train_states(new_agent(agent, key, task)).items()}
 
 
 def measure_networks(
@@ -270,10 +289,15 @@ def measure_networks(
 ) -> Metrics:
     """What `measure` finds on a batch of its own."""
     sample_key, gradient_key = jax.random.split(key_at(key, now.env, MEASURE))
-    horizon = {"horizon": parts.horizon(now)} if parts.horizon else {}
+    if parts.schedule.task_steps:  # at a switch it is the task that ends which is measured
+        now = Clock(jnp.maximum(now.env - parts.schedule.num_envs, 0), now.update)
+    seen = parts.schedule.seen(now)
+    horizon = {"horizon": parts.horizon(seen)} if parts.horizon else {}
     batch = parts.replay.sample(rollout.replay_state, sample_key, parts.batch_size, **horizon)
-    gradients = parts.agent.gradients(learner.agent, batch, gradient_key, now)
-    return measure(learner.agent, parts.agent.activations(learner.agent, batch), gradients, initial)
+    gradients = parts.agent.gradients(learner.agent, batch, gradient_key, seen)
+    values = measure(learner.agent, parts.agent.activations(learner.agent, batch), gradients, initial)
+    newest = parts.replay.episodes(rollout.replay_state, parts.spec.episode_steps)
+    return values | measure_behaviour(parts.agent, learner.agent, batch.obs, newest)
 
 
 def _add_first(parts: Parts, replay_state: ReplayState, scene: Scene, keep: Bool[Array, " envs"]) -> ReplayState:

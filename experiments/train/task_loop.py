@@ -9,7 +9,7 @@ from envs.pools.sequence import DeviceTurns, HostTurns
 from envs.types import Scene
 from experiments.train.evaluation import Evaluation, Evaluator
 from experiments.train.loop import Callback, Run
-from experiments.train.state import RolloutState
+from experiments.train.state import LearnerState, RolloutState
 from experiments.train.tasks import TaskSequence
 
 
@@ -23,23 +23,32 @@ def train_in_phases(
     callback: Callback,
     next_due: Callable[[int], int],
     until: int | None = None,
+    renew: Callable[[LearnerState, int], LearnerState] | None = None,
 ) -> Run:
     """Train up to step `until` (`total` by default), on the task whose turn it is.
 
     A switch comes before the callback at its step, so that whatever is evaluated or saved there is in the new phase.
+    But where tasks `ends_first`, it comes after it: what a task leaves is measured before it is gone.
 
     Args:
         train: `(run, callback, next_due, until)` trains on the task that `pool` is at, and pauses before its first step
             and after its last.
         enter: `(rollout, scene)` cuts the running episodes and begins others with these scenes.
+        renew: `(learner, phase)` puts new networks in the place of those that have learned; None keeps them.
     """
     end = total if until is None else until
     while True:
         phase = tasks.phase(run.step * tasks.step_frames)
-        if phase != pool.phase:
+        switched = phase != pool.phase
+        if switched:
             run = run._replace(rollout=enter(run.rollout, pool.enter(phase)))
+            if renew:
+                run = run._replace(learner=renew(run.learner, phase))
         stop = min(end, tasks.next_switch(run.step))
-        run = train(run, callback if stop == end else _but_at(stop, callback), next_due, stop)
+        told = _but_at(run.step, callback) if switched and tasks.ends_first else callback
+        if stop < end and not tasks.ends_first:
+            told = _but_at(stop, callback)
+        run = train(run, told, next_due, stop)
         if stop == end:
             return run
 

@@ -31,6 +31,10 @@ class TaskSequence(NamedTuple):
     """The frame of the run's last step. An evaluation after it is one of the last phase."""
     drift: bool
     """Tasks pass into each other; a phase begins where its task is reached."""
+    ends_first: bool = False
+    """At a switch, what is logged, measured, evaluated and saved comes before it: of the task that ends."""
+    all_evaluated: bool = True
+    """Evaluations play on every task, not on the current one alone."""
 
     def phase(self, frame: int) -> int:
         """The phase of a frame, counted from the start of the run."""
@@ -43,6 +47,10 @@ class TaskSequence(NamedTuple):
     def begins(self, phase: int) -> int:
         """The frame of a phase's first step."""
         return -(-phase * self.every // self.step_frames) * self.step_frames
+
+    def judged(self, frame: int) -> int:
+        """A frame of the phase that an evaluation after so many frames is about."""
+        return min(max(frame - self.step_frames, 0) if self.ends_first else frame, self.last)
 
     def next_switch(self, step: int) -> int:
         """The first step of the phase after that of `step`."""
