@@ -8,14 +8,13 @@ explains streams, measures and the gate.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from absl import app, flags
+from typing import NamedTuple, NoReturn
 
 from experiments.streams.figure import draw
 from experiments.streams.progress import ProgressLines
@@ -24,15 +23,6 @@ from experiments.streams.rows import load
 from experiments.streams.tables import Compared, page, write_csv
 from experiments.streams.types import Arm, Stream
 from experiments.streams.workers import Pair, train_pairs
-
-_STREAMS = flags.DEFINE_multi_string("stream", [], "A stream, several times for several; all by default.")
-_METHODS = flags.DEFINE_multi_string(
-    "method", [], "`NAME` or `NAME,KEY=VALUE` with keys of config.plasticity; all by default. References always run."
-)
-_SEEDS = flags.DEFINE_integer("seeds", 10, "How many seeds, side by side.")
-_FIRST = flags.DEFINE_integer("first_seed", 0, "The first of them; the others follow it.")
-_OUT = flags.DEFINE_string("out", "results/plasticity", "Where everything goes.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Arms that are trained at the same time, each in a process of its own.")
 
 
 class Plan(NamedTuple):
@@ -113,27 +103,43 @@ def carry_out(plan: Plan, command: str) -> int:
     return 2 if progress.failures else 0
 
 
-def main(argv: list[str]) -> int:
+class _Parser(argparse.ArgumentParser):
+    """Says in one sentence what is wrong with the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The settings of the command line."""
+    parser = _Parser("python -m experiments.plasticity", description=__doc__, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--stream", action="append", default=[], help="once for each; all by default")
+    parser.add_argument(
+        "--method",
+        action="append",
+        default=[],
+        help="NAME, or NAME,KEY=VALUE with keys of config.plasticity; all by default; the references always run",
+    )
+    parser.add_argument("--seeds", type=int, default=10, help="how many, side by side (default 10)")
+    parser.add_argument("--first_seed", type=int, default=0, help="the first of them; the others follow (default 0)")
+    parser.add_argument("--out", type=Path, default=Path("results/plasticity"), help="where everything goes")
+    parser.add_argument("--jobs", type=int, default=1, help="arms trained at a time, in processes (default 1)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
     """The exit status: 0, 2 for a sentence about what cannot be or what failed, 130 after Ctrl-C."""
-    if len(argv) > 1:
-        print(f"error: what is {argv[1]!r}? Settings begin with --", file=sys.stderr)
-        return 2
+    given = parse(argv)
     try:
-        plan = make_plan(_STREAMS.value, _METHODS.value, _SEEDS.value, _FIRST.value, Path(_OUT.value), _JOBS.value)
-        return carry_out(plan, shlex.join(["python", "-m", "experiments.plasticity", *sys.argv[1:]]))
+        plan = make_plan(given.stream, given.method, given.seeds, given.first_seed, given.out, given.jobs)
+        return carry_out(plan, shlex.join(["python", "-m", "experiments.plasticity", *argv]))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Parse the command line; what cannot be becomes one sentence."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    sys.exit(main(sys.argv[1:]))

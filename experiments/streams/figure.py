@@ -40,7 +40,7 @@ def draw(compared: Compared, path: Path) -> None:
     for place, (axes, name) in enumerate(zip(grid.flat, methods)):
         _references(axes, curves)
         if name not in REFERENCES:
-            _line(axes, curves[name], METHOD)
+            _line(axes, curves[name], METHOD, "method")
         axes.set_title(_title(name, late, verdict), fontsize=9)
         axes.axvspan(stream.late - 0.5, stream.tasks + 0.5, color="black", alpha=0.04, linewidth=0)
         axes.set_xlim(0.5, stream.tasks + 0.5)
@@ -50,7 +50,8 @@ def draw(compared: Compared, path: Path) -> None:
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
     closed = "; per cent: of the gap from dense to fresh, closed on late tasks" if verdict.passed else ""
-    figure.supxlabel(f"task, late ones shaded{closed}", fontsize=9)
+    wrapped = textwrap.wrap(f"task, late ones shaded{closed}", 36 * columns)
+    figure.supxlabel("\n".join(wrapped), fontsize=9)
     figure.supylabel(stream.performance, fontsize=9)
     figure.savefig(path, dpi=130)
 
