@@ -32,7 +32,7 @@ def draw(compared: Compared, path: Path) -> None:
     methods = [name for name in curves if name not in REFERENCES] or [DENSE]
     count = math.ceil(len(methods) / COLUMNS)
     columns = min(COLUMNS, len(methods))
-    size = (1.2 + 2.15 * columns, 0.9 + 1.85 * count)
+    size = (max(4.8, 1.2 + 2.15 * columns), 0.9 + 1.85 * count)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(count, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[len(methods) :]:
