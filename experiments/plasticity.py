@@ -126,7 +126,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10, help="how many, side by side (default 10)")
     parser.add_argument("--first_seed", type=int, default=0, help="the first of them; the others follow (default 0)")
     parser.add_argument("--out", type=Path, default=Path("results/plasticity"), help="where everything goes")
-    parser.add_argument("--jobs", type=int, default=1, help="arms trained at a time, in processes (default 1)")
+    parser.add_argument("--jobs", type=int, default=2, help="arms trained at a time, in processes (default 2)")
     return parser.parse_args(argv)
 
 

@@ -49,7 +49,9 @@ class ProgressLines:
             self._took.setdefault(news.pair.stream.name, []).append(news.seconds)
             self._end(name, f"{name} took {_clock(news.seconds)}", now)
         else:
-            begin, first, _ = self._active.get(name, (now, news.share, 0.0))
+            begin, first, _ = self._active.get(name, (now, 0.0, 0.0))
+            if first == 0:  # a first share above 0 comes after compiling, and may be that of a run that goes on
+                begin, first = now, news.share
             self._active[name] = begin, first, news.share
 
     def _end(self, name: str, said: str, now: float) -> None:
@@ -68,7 +70,6 @@ class ProgressLines:
 
     def seconds_left(self, now: float) -> float:
         """Until all pairs are done, at the pace so far."""
-        # A pair that goes on from a checkpoint begins at a share above 0, so its pace is that of the rest.
         pace = {
             name: (now - begin) / (share - first) if share > first else np.nan
             for name, (begin, first, share) in self._active.items()

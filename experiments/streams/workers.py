@@ -99,6 +99,7 @@ class _Worker:
     def __init__(self, seeds: Sequence[int], out: Path) -> None:
         self.pipe, other = SPAWN.Pipe()
         self.pair: Pair | None = None
+        self._stopped = False
         self._process = SPAWN.Process(target=_work, args=(other, tuple(seeds), out))
         self._process.start()
         other.close()  # so that the pipe ends with the process
@@ -129,13 +130,16 @@ class _Worker:
 
     def stop(self) -> None:
         """Ask it to save what it is at, once."""
+        self._stopped = True
         if self._process.is_alive() and self._process.pid:
             os.kill(self._process.pid, signal.SIGINT)
 
     def end(self) -> None:
         """There is nothing more to do: wait until it is gone."""
-        self.pipe.close()
+        if not self._stopped:
+            self.pipe.close()  # which it takes for the end
         self._process.join()
+        self.pipe.close()
 
     def kill(self) -> None:
         """End it at once."""

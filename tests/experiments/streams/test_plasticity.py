@@ -182,6 +182,9 @@ def test_progress_says_how_long_it_takes(streams, tmp_path, capsys):
     assert lines.seconds_left(time.monotonic()) == pytest.approx(100 + 10)
     lines(News(pairs[1], 0.5))
     assert lines.seconds_left(time.monotonic()) == pytest.approx(50 + 10)
+    lines(News(pairs[1], 0.75))
+    # A quarter took next to nothing, so that the mean pace of this stream is half of the finished pair's.
+    assert lines.seconds_left(time.monotonic() + 1e-3) == pytest.approx(5 + 5 / 2, abs=3)
     assert "1/3 0:00 gone, 1:50 left: slow a took 1:40" in capsys.readouterr().err
     known = ProgressLines(pairs, {"slow": [30.0, 50.0], "quick": [4.0]}, seeds=20, jobs=2)
     assert known.seconds_left(time.monotonic()) == pytest.approx((80 + 4) / 2)
@@ -243,7 +246,7 @@ def test_the_command_line(streams, arguments, sentence, tmp_path, capsys):
 def test_the_program_starts(tmp_path):
     command = [sys.executable, "-m", "experiments.plasticity", f"--out={tmp_path}", "--stream=none_such"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: unknown stream 'none_such'; there are labels")
+    assert done.returncode == 2 and done.stderr.startswith("error: unknown stream 'none_such'; there are ")
 
 
 def test_a_stream_without_an_open_gate_shows_no_shares(streams, tmp_path):
