@@ -200,6 +200,9 @@ class RunSettings:
         unit="updates",
         least=0,
     )
+    capacity_probe: bool = setting(
+        False, "with each measurement of plasticity, also how well copies of actor and critic fit random targets"
+    )
     checkpoint_every: int = setting(50_000, "also at the end and on Ctrl-C", unit="frames", least=1)
     replay: ReplaySettings = group(ReplaySettings)
     review: ReviewSettings = group(ReviewSettings)

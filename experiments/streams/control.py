@@ -100,7 +100,7 @@ def config_of(tasks: Tasks, arm: Arm) -> Any:
     file, _, variant = tasks.config.partition(":")
     config = importlib.import_module(f"configs.{file}").get_config(variant)
     config.plasticity.method = "none"
-    changes: dict[str, Any] = dict(tasks.changes)
+    changes: dict[str, Any] = {"capacity_probe": True, **dict(tasks.changes)}
     if arm.name == FRESH:
         changes["fresh_on_switch"] = True
     if arm.name == RANDOM:

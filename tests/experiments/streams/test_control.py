@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from experiments.record.metrics_files import read_metrics
+from experiments.streams import control
 from experiments.streams.control import Tasks, config_of, control_stream, measures_of, protocol, task_rows
 from experiments.streams.registry import STREAMS
 from experiments.streams.types import Arm, TaskRow
 
+CONTROL = [name for name, each in STREAMS.items() if getattr(each.run, "func", None) is control.run]
 LIKE = TaskRow("relabelled", "ne", 7, 0, 0.0, 0.0, {})
 NE = Arm("ne", {"plasticity.method": "ne", "plasticity.omega": 0.3})
 TINY = {
@@ -87,9 +89,7 @@ def test_a_protocol_holds_what_decides_the_rows():
         protocol(Tasks("relabelled", (("batch_size", 0),)), NE)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, each in STREAMS.items() if each.run.func.__module__.endswith("control")]
-)  # pyright: ignore
+@pytest.mark.parametrize("name", CONTROL)
 def test_a_stream_has_as_many_tasks_as_it_says(name):
     stream = STREAMS[name]
     found = stream.protocol(Arm("dense", {}))
@@ -104,7 +104,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_rows(tmp_path):
     whole = stream.run(NE, [0, 3], tmp_path / "whole", shares.append)
     assert [(row.seed, row.task) for row in whole] == [(seed, task) for seed in (0, 3) for task in (1, 2, 3)]
     assert all(np.isfinite([row.auc, row.end]).all() for row in whole)
-    assert all({"dormant", "fau", "density", "effective_rank", "weight_norm"} <= set(row.measures) for row in whole)
+    assert all(
+        {"dormant", "fau", "density", "effective_rank", "weight_norm", "capacity", "q"} <= set(row.measures)
+        for row in whole
+    )
 
     def interrupt():
         while not any(read_metrics(path) for path in (tmp_path / "cut").rglob("metrics.jsonl")):
