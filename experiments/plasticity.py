@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 
 from experiments.streams.figure import draw
 from experiments.streams.progress import ProgressLines
-from experiments.streams.registry import STREAMS
+from experiments.streams.registry import STREAMS, default_streams
 from experiments.streams.rows import load
 from experiments.streams.tables import Compared, page, write_csv
 from experiments.streams.types import Arm, Stream
@@ -56,7 +56,7 @@ def make_plan(
         raise ValueError(f"--first_seed must lie in [0, 2**32 - seeds], got {first_seed}")
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    wanted = [STREAMS[name] for name in dict.fromkeys(streams or STREAMS)]
+    wanted = [STREAMS[name] for name in dict.fromkeys(streams or default_streams())]
     plan = Plan({}, list(range(first_seed, first_seed + seeds)), out, jobs)
     for stream in wanted:
         plan.arms[stream.name] = arms_of(stream, methods)
@@ -116,7 +116,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The settings of the command line."""
     parser = _Parser("python -m experiments.plasticity", description=__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--stream", action="append", default=[], help="once for each; all by default")
+    parser.add_argument("--stream", action="append", default=[], help="once for each; all without LayerNorm by default")
     parser.add_argument(
         "--method",
         action="append",
