@@ -12,6 +12,7 @@ constant; and what is told is P over the P of a fresh network on the same sine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -71,12 +72,14 @@ def capacity(
         raise ValueError(f"steps must be at least 1, got {steps}")
     if learning_rate <= 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate}")
-    target_key, fresh_key = jax.random.split(key)
-    sine = random_targets(network, initialise(target_key), inputs)
+    # One after the other in a loop, so that each program is compiled once for both.
+    drawn = jax.lax.map(initialise, jax.random.split(key))
+    target, fresh = (jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(2))
+    sine = random_targets(network, target, inputs)
     baseline = jnp.var(sine, axis=0).mean()
-    fresh = initialise(fresh_key)
-    error = fitted_error(network, params, inputs, sine, steps, learning_rate, masks)
-    fresh_error = fitted_error(network, fresh, inputs, sine, steps, learning_rate)
+    fit = partial(fitted_error, network, inputs=inputs, sine=sine, steps=steps, learning_rate=learning_rate)
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), (params, masks), (fresh, jax.tree.map(jnp.ones_like, masks)))
+    error, fresh_error = jax.lax.map(lambda each: fit(each[0], masks=each[1]), both)
     return Capacity((baseline - error) / (baseline - fresh_error), error, fresh_error, baseline)
 
 

@@ -73,7 +73,8 @@ def test_a_fresh_network_has_all_capacity_and_one_whose_units_are_dead_none():
     key = jax.random.key(3)
     fresh = initialise(jax.random.split(key)[1])
     found = capacity(network, fresh, INPUTS, key, initialise, steps=50, learning_rate=3e-3)
-    assert found.relative == 1 and found.error == found.fresh_error < 0.95 * found.baseline
+    np.testing.assert_allclose(found.relative, 1, rtol=1e-4)
+    assert found.fresh_error < 0.95 * found.baseline
     dead = fresh | {"b1": jnp.full(16, -100.0)}
     gone = capacity(network, dead, INPUTS, key, initialise, steps=50, learning_rate=3e-3)
     assert abs(gone.relative) < 0.05 and gone.fresh_error == found.fresh_error
