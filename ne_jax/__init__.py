@@ -29,6 +29,7 @@ from ne_jax.metrics import (
     srank,
     stable_rank,
 )
+from ne_jax.probe import Capacity, capacity
 from ne_jax.rule import (
     TOPOLOGIES,
     Evolved,
@@ -80,6 +81,7 @@ from ne_jax.units import numbered
 
 __all__ = [
     "TOPOLOGIES",
+    "Capacity",
     "Decision",
     "DensitySchedule",
     "Evolved",
@@ -90,6 +92,7 @@ __all__ = [
     "ReviewState",
     "Rule",
     "apply",
+    "capacity",
     "chain",
     "churn",
     "cond_any",

@@ -22,6 +22,7 @@ ENVS |= {"envs.gymnax", "envs.mjx", "envs"}
 ON_MUJOCO = {"envs.types", "envs.render", "envs.mujoco", "settings"}
 BUILD = {"experiments.train", "agents", *ENVS, *LIBRARIES}
 RECORD = {"experiments.build", *BUILD}
+STREAMS = {"experiments.run", "experiments.record", "configs", *RECORD}
 MAY_IMPORT = {
     "settings": set(),
     "ne_jax": set(),
@@ -42,7 +43,10 @@ MAY_IMPORT = {
     "experiments.train": {"agents", *ENVS, *LIBRARIES},
     "experiments.build": BUILD,
     "experiments.record": RECORD,
-    "experiments": {"experiments.record", "configs", *RECORD},
+    # The program that trains is called by others, and by the streams.
+    "experiments.run": {"experiments.record", *RECORD},
+    "experiments.streams": STREAMS,
+    "experiments": {"experiments.streams", *STREAMS},
     "configs": {"agents", "experiments.build", *ENVS, *LIBRARIES},
 }
 PROGRAMS = ("envs.render.fidelity", "envs.render.sheet")

@@ -40,6 +40,11 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(
             f"video.every={config.video.every} films evaluations, and eval.every=0 has none; set --config.video.every=0"
         )
+    if config.capacity_probe and config.agent.get("ema", 0):
+        raise ValueError(
+            f"capacity_probe=True probes the actor's own weights, and with agent.ema={config.agent.ema} their average "
+            "acts; set one of the two back"
+        )
     _check_dynamic(config)
     _check_budget(config)
 

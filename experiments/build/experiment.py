@@ -20,7 +20,7 @@ from envs.types import DeviceKind, EnvSpec, HostKind
 from experiments.build.agent import make_agent
 from experiments.build.checks import check_window, validate
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
-from experiments.build.optimisers import make_optimisers
+from experiments.build.optimisers import make_optimisers, plain_optimiser
 from experiments.build.replay import check_memory, choose_store, free_memory, make_vary, total_memory
 from experiments.build.tasks import make_tasks
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
@@ -188,6 +188,7 @@ def _parts(config: ConfigDict, spec: EnvSpec, tasks: TaskSequence | None) -> Par
         horizon=_horizon(config),
         review=review,
         dynamic=Dynamic(dynamic.min_size, dynamic.threshold) if dynamic.on else None,
+        fresh=make_agent(config, spec, plain_optimiser) if config.capacity_probe else None,
     )
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
     return Parts(spec, agent, replay, schedule, steps, keys, f"{store}s{why}")

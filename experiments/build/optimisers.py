@@ -65,6 +65,13 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
     return make
 
 
+def plain_optimiser(
+    inner: optax.GradientTransformation, name: str, network: nn.Module, initialise: Initialise, plastic: bool
+) -> Optimiser:
+    """`inner` as it is: with it, fresh parameters stay as they are drawn."""
+    return Optimiser(inner)
+
+
 def injected(settings: ConfigDict) -> bool:
     """Whether a network needs room for plasticity injection."""
     return "plasticity_injection" in method_names(settings)

@@ -103,14 +103,14 @@ def versions(config: ConfigDict) -> dict[str, Any]:
         **{name: version(name) for name in packages},
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.local_device_count(),
-        "commit": _commit(),
+        "commit": commit(),
         "renderer": config.env.get("renderer", "none"),
         "render_quality": config.env.get("render_quality", "none"),
         "flags": {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "JAX_PLATFORMS", "MUJOCO_GL")},
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that this code lies in, marked when the tree differs from it; `unknown` outside a repository."""
 
     def git(*args: str) -> str:

@@ -21,6 +21,7 @@ from agents.replay import Entry, Replay, ReplayState, side_by_side
 from agents.types import Agent, AgentState, Clock, Metrics, Obs, Params
 from agents.updates import train_states
 from envs.types import AutoResetStep, EnvSpec, Scene
+from experiments.train.capacity import INPUTS, measure_capacity
 from experiments.train.experience import Dynamic, Sampler, make_forget, make_sampler
 from experiments.train.network_metrics import measure_behaviour
 from experiments.train.schedule import Schedule
@@ -54,6 +55,8 @@ class Parts(NamedTuple):
     """Steps that returns sum at a time; None leaves it to the replay."""
     dynamic: bool
     """The replay keeps the policy's means and can forget."""
+    fresh: Agent | None
+    """The agent as its networks are drawn, for the probe of their capacity; None for none."""
 
 
 class Steps(NamedTuple):
@@ -90,6 +93,7 @@ def make_steps(
     horizon: Horizon | None = None,
     review: Review | None = None,
     dynamic: Dynamic | None = None,
+    fresh: Agent | None = None,
 ) -> Steps:
     """Build the programs of a run.
 
@@ -101,10 +105,21 @@ def make_steps(
         horizon: steps that returns sum at a time; None leaves it to the replay.
         review: how often updates learn from early data; None for never.
         dynamic: when the replay, which must be dynamic, forgets; None for never.
+        fresh: the agent as its networks are drawn; with it, their capacity is probed when they are measured.
     """
     sampler = make_sampler(agent, replay, batch_size, horizon, review)
     parts = Parts(
-        agent, replay, spec, schedule, sampler, batch_size, frame_stack, keep_frames, horizon, dynamic is not None
+        agent,
+        replay,
+        spec,
+        schedule,
+        sampler,
+        batch_size,
+        frame_stack,
+        keep_frames,
+        horizon,
+        dynamic is not None,
+        fresh,
     )
     split = partial(by_seed, schedule.num_envs)
     begin_learning = over_seeds(partial(new_learner, parts), "map")
@@ -297,7 +312,12 @@ def measure_networks(
     gradients = parts.agent.gradients(learner.agent, batch, gradient_key, seen)
     values = measure(learner.agent, parts.agent.activations(learner.agent, batch), gradients, initial)
     newest = parts.replay.episodes(rollout.replay_state, parts.spec.episode_steps)
-    return values | measure_behaviour(parts.agent, learner.agent, batch.obs, newest)
+    values |= measure_behaviour(parts.agent, learner.agent, batch.obs, newest)
+    if parts.fresh is None:
+        return values
+    probe_key = jax.random.fold_in(gradient_key, 1)
+    batch = parts.replay.sample(rollout.replay_state, jax.random.fold_in(sample_key, 1), INPUTS, **horizon)
+    return values | measure_capacity(parts.agent, parts.fresh, learner.agent, batch, probe_key)
 
 
 def _add_first(parts: Parts, replay_state: ReplayState, scene: Scene, keep: Bool[Array, " envs"]) -> ReplayState:

@@ -101,9 +101,7 @@ def test_labels_are_another_seeds_and_another_tasks():
     again: Any = jax.jit(lambda seed, task: draw_labels(SETTINGS, spec, seed, task))
     for task in (0, 7):
         got = again(SEEDS[1], np.int32(task))
-        np.testing.assert_allclose(
-            np.concatenate([np.ravel(each) for each in got]), labels(SEEDS[1], task), rtol=1e-6
-        )
+        np.testing.assert_allclose(np.concatenate([np.ravel(each) for each in got]), labels(SEEDS[1], task), rtol=1e-6)
 
 
 def test_offsets_signs_orders_and_views_are_as_often_as_they_should_be():

@@ -1,0 +1,29 @@
+"""All streams by name. A further one is a line here, and a file that makes it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from experiments.streams.control import Tasks, control_stream
+from experiments.streams.types import Stream
+
+RETURN = "training return per episode"
+NORM = "_norm"
+"""Streams of such names are others with LayerNorm before each ReLU of actor and critic, and references of their own."""
+
+
+def _control(name: str, config: str, seconds: float) -> list[Stream]:
+    """A stream of five tasks, without LayerNorm and with it."""
+    make = partial(control_stream, count=5, late=3, performance=RETURN, seconds=seconds)
+    return [make(name, Tasks(config)), make(f"{name}{NORM}", Tasks(config, (("agent.layer_norm", True),)))]
+
+
+STREAMS: dict[str, Stream] = {
+    each.name: each
+    for each in (*_control("relabelled", "relabelled", 60), *_control("pixels", "relabelled:pixels", 90))
+}
+
+
+def default_streams() -> list[str]:
+    """Those without LayerNorm."""
+    return [name for name in STREAMS if not name.endswith(NORM)]
