@@ -42,7 +42,7 @@ from ne_jax.rule import (
 )
 from ne_jax.rules.growth import magnitude_prune, neuroplastic, random_grow, rigl, set_
 from ne_jax.rules.injection import inject, plasticity_injection
-from ne_jax.rules.lifelong import lifelong_neuroplastic
+from ne_jax.rules.lifelong import lifelong_ne
 from ne_jax.rules.projection import fire, normalise_and_project, weight_clipping
 from ne_jax.rules.regularisation import l2, parseval, regenerative_l2, weight_decay
 from ne_jax.rules.resets import grama, redo, reset, shrink_and_perturb
@@ -129,7 +129,7 @@ __all__ = [
     "kernels_under",
     "l2",
     "leaves_by_path",
-    "lifelong_neuroplastic",
+    "lifelong_ne",
     "linear_growth",
     "magnitude_prune",
     "make_review",

@@ -107,7 +107,7 @@ def static() -> Rule:
     return Rule(name="static")
 
 
-TOPOLOGIES = ("static", "neuroplastic", "lifelong_neuroplastic", "random_grow", "rigl", "set", "magnitude_prune")
+TOPOLOGIES = ("static", "neuroplastic", "lifelong_ne", "random_grow", "rigl", "set", "magnitude_prune")
 """Methods that own the masks: a network has one of them."""
 
 

@@ -53,6 +53,7 @@ def library(
     *,
     period: str | int | None = None,
     encoder: bool = False,
+    density: Callable[[ConfigDict, int], ne_jax.DensitySchedule] | None = None,
     **others: Callable[[Context], object],
 ) -> Method:
     """A method whose settings follow from its maker's signature and docstring: `plasticity.{name of maker}.{keyword}`.
@@ -70,7 +71,7 @@ def library(
         except ValueError as error:
             raise ValueError(f"plasticity.{maker.__name__}.{error}") from error
 
-    return Method(make, period=period, encoder=encoder, maker=maker)
+    return Method(make, density, period, encoder, maker)
 
 
 def keywords(maker: Callable[..., ne_jax.Rule]) -> Iterator[Setting]:

@@ -138,6 +138,10 @@ def _growth(settings: ConfigDict, total_updates: int) -> ne_jax.DensitySchedule:
     return SCHEDULES[settings.schedule](initial, final, _grown_by(settings, total_updates))
 
 
+def _schedule_of(context: Context) -> ne_jax.DensitySchedule:
+    return _growth(context.settings, context.total_updates)
+
+
 def _constant(settings: ConfigDict, total_updates: int) -> ne_jax.DensitySchedule:
     return ne_jax.constant(DISTRIBUTIONS[settings.distribution](1 - settings.initial_sparsity))
 
@@ -259,6 +263,7 @@ def _regenerative_l2(context: Context) -> ne_jax.Rule:
 
 METHODS: dict[str, Method] = {
     "ne": Method(_neuroplastic(ne_jax.neuroplastic, "grow"), _growth, "every"),
+    "lifelong_ne": library(ne_jax.lifelong_ne, period="every", encoder=True, density=_growth, schedule=_schedule_of),
     "random_grow": Method(_neuroplastic(ne_jax.random_grow), _growth, "every"),
     "static": Method(_static, _constant),
     "rigl": Method(_rigl, _constant, "every"),

@@ -44,7 +44,8 @@ def make_optimisers(config: ConfigDict, total_updates: int) -> MakeOptimiser:
             settings.method = "+".join(each for each in method_names(settings) if METHODS[each].encoder) or "none"
         if not method_names(settings):
             return Optimiser(inner)
-        density = density_schedule(settings, total_updates)
+        # What is not plastic stays dense, whatever its method does elsewhere.
+        density = density_schedule(settings, total_updates) if plastic else None
         rule = make_rule(Context(settings, network, initialise, total_updates, everywhere))
         tx = ne_jax.plastic(
             inner,
@@ -88,7 +89,7 @@ def _validate(settings: ConfigDict) -> None:
             f"plasticity.grad_accumulation={settings.grad_accumulation} exceeds {keys.get(period, '')}{period}, "
             "the updates from one round to the next; lower it"
         )
-    growing = {"ne", "random_grow"} & set(method_names(settings))
+    growing = {"ne", "lifelong_ne", "random_grow"} & set(method_names(settings))
     if growing and settings.final_sparsity > settings.initial_sparsity:
         raise ValueError(
             f"plasticity.final_sparsity={settings.final_sparsity} lies above "

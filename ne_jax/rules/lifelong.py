@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from ne_jax.activity import Activity, incoming, outgoing, units_of
+from ne_jax.activity import incoming, outgoing
 from ne_jax.rule import Evolved, Network, Rule, Step
 from ne_jax.rules.regularisation import pulled_to_birth, values_at_birth
 from ne_jax.rules.resets import TO_HEAD, Initialise
@@ -31,8 +31,8 @@ class Memory(NamedTuple):
 
     births: Leaves
     """The value that each weight was born with."""
-    use: dict[str, Float[Array, " units"]]
-    """Running average of mean |h| over the batch."""
+    drive: dict[str, Float[Array, " units"]]
+    """Running average of the size of the gradient that asks a unit to change."""
     age: dict[str, Int[Array, " units"]]
     """Updates since the unit began, or began anew."""
     due: dict[str, Float[Array, ""]]
@@ -50,10 +50,11 @@ class Memory(NamedTuple):
 
 
 class _Setup(NamedTuple):
-    """The settings of `lifelong_neuroplastic`, as it takes them."""
+    """The settings of `lifelong_ne`, as it takes them."""
 
     schedule: DensitySchedule
     initialise: Initialise
+    tau: float
     turnover: float
     maturity: int
     pull: float
@@ -61,11 +62,11 @@ class _Setup(NamedTuple):
     follows: Follows
 
 
-def lifelong_neuroplastic(
+def lifelong_ne(
     schedule: DensitySchedule,
-    activity: Activity,
     initialise: Initialise,
     *,
+    tau: float = 0.1,
     turnover: float = 0.01,
     maturity: int = 1_000,
     pull: float = 1e-4,
@@ -75,18 +76,19 @@ def lifelong_neuroplastic(
     """Neuroplastic Expansion (Liu et al., ICLR 2025) made to last; docs/method.md derives it.
 
     As there, a network grows from sparse to `schedule`, exactly, and weights are born where the loss gradient asks.
-    What differs is what goes, and what happens when growth is over. With activations h of a layer's units i, and inputs
-    x of the network::
+    What differs is what goes, and what happens when growth is over. With the loss L, biases b of a layer's units i, and
+    inputs x of the network::
 
-        contribution_i = running mean |h_i| * sum_k |w_ik|        over the weights that lead on from the unit
-        novelty        = sum_j |fast_j - slow_j| / sum_j sd(x_j)  of two running means of x, decays 0.9 and 0.99
+        drive_i = running mean |dL/db_i|                          how much a unit is still asked to change
+        novelty = sum_j |fast_j - slow_j| / sum_j sd(x_j)         of two running means of x, decays 0.9 and 0.99
 
     In every update the loss gets `pull * ||p - p_0||^2`, where p_0 is the value that a weight was born with: survivors
     and head cannot grow without bound. In a round, for each sparse layer:
 
-    1. The `turnover` share of its units, those of least contribution among the mature ones, begin anew as wholes: all
-       that enters them goes, what leads on from them becomes zero, and a bundle of births, as many as the layer's
-       average unit has weights, goes to inputs drawn in proportion to the layer's |dense gradient| there.
+    1. Mature units whose drive is at most `tau` of their layer's mean begin anew as wholes, and if these are fewer than
+       the `turnover` share, so do the next ones up to it: all that enters them goes, what leads on from them becomes
+       zero, and a bundle of births, as many as the layer's average unit has weights, goes to inputs drawn in proportion
+       to the layer's |dense gradient| there.
     2. The births that remain until the schedule is met go to the absent weights of the largest |dense gradient|.
     3. Newborn weights are as `initialise` draws them, times sqrt(inputs / weights of the unit), so that a unit with few
        weights speaks as loud as one with many.
@@ -96,11 +98,13 @@ def lifelong_neuroplastic(
 
     A network without masks takes part in the pull and in beginning anew alone.
 
+    `tx.update` must be given the network's inputs, `batch=...`, unless `novelty` is 0.
+
     Args:
         schedule: weights per layer over time, see `cosine_growth`.
-        activity: `(params, batch) -> {module path: activations}`, see `flax_activity`; needs `tx.update(batch=...)`.
         initialise: draws fresh parameters of the whole network from a key.
-        turnover: share of a layer's units that begin anew in each round, in [0, 1].
+        tau: a unit begins anew when its drive is at most this share of its layer's mean, >= 0.
+        turnover: share of a layer's units that begin anew in each round at least, in [0, 1].
         maturity: updates for which a new unit is safe, >= 0.
         pull: weight of the squared distance to birth in the loss, >= 0.
         novelty: shift of the inputs' mean, in their standard deviations, above which the network begins anew, >= 0; 0:
@@ -112,19 +116,18 @@ def lifelong_neuroplastic(
     """
     if not 0 <= turnover <= 1:
         raise ValueError(f"turnover must lie in [0, 1], got {turnover}: it is a share of units")
-    for name, value in (("maturity", maturity), ("pull", pull), ("novelty", novelty)):
+    for name, value in (("tau", tau), ("maturity", maturity), ("pull", pull), ("novelty", novelty)):
         if value < 0:
             raise ValueError(f"{name} must not be negative, got {value}")
-    setup = _Setup(schedule, initialise, turnover, maturity, pull, novelty, follows)
+    setup = _Setup(schedule, initialise, tau, turnover, maturity, pull, novelty, follows)
     return Rule(
         evolve=partial(_evolve, setup),
-        activity=activity,
         gradient=partial(_gradient, setup) if pull else None,
         init=partial(_init, setup),
-        observe=_observe,
+        observe=partial(_observe, setup),
         reborn=_reborn,
         renews=(lambda path, leaf: True) if novelty else None,
-        name="lifelong_neuroplastic",
+        name="lifelong_ne",
     )
 
 
@@ -133,7 +136,7 @@ def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
     units = {path: params[path].shape[-1] for path in masks}
     return Memory(
         births=dict(params),
-        use={path: jnp.zeros(n) for path, n in units.items()},
+        drive={path: jnp.zeros(n) for path, n in units.items()},
         age={path: jnp.zeros(n, jnp.int32) for path, n in units.items()},
         due={path: jnp.zeros(()) for path in units},
         fast=jnp.zeros(SKETCH),
@@ -151,7 +154,7 @@ def _following(setup: _Setup, params: Leaves, masks: Masks) -> dict[str, str]:
     for path in sorted(masks):
         following = setup.follows(path, paths)
         if following is None:
-            raise ValueError(f"lifelong_neuroplastic finds no layer that follows {path}, among {paths}; see `follows`")
+            raise ValueError(f"lifelong_ne finds no layer that follows {path}, among {paths}; see `follows`")
         found[path] = following
     return found
 
@@ -164,17 +167,17 @@ def _reborn(state: Memory, params: Leaves, fresh: dict[str, Bool[Array, "..."]])
     return state._replace(births=values_at_birth(state.births, params, fresh))
 
 
-def _observe(state: Memory, step: Step, network: Network) -> Memory:
+def _observe(setup: _Setup, state: Memory, step: Step, network: Network) -> Memory:
     """What units do and what the network sees, after one more update."""
-    use = dict(state.use)
-    for path, old in state.use.items():
-        h = units_of(path, network.activations or {})
-        if h is None:
-            raise ValueError(
-                f"lifelong_neuroplastic needs the activations of {path}, and there are only those of "
-                f"{sorted(network.activations or {})}; sow them in its module"
-            )
-        use[path] = SLOW * old + (1 - SLOW) * jnp.abs(h).reshape(-1, old.size).mean(axis=0)
+    state = state._replace(
+        drive={path: SLOW * old + (1 - SLOW) * _asked(path, network) for path, old in state.drive.items()},
+        age={path: age + 1 for path, age in state.age.items()},
+        since=state.since + 1,
+    )
+    if not setup.novelty:
+        return state
+    if network.inputs is None:
+        raise ValueError("lifelong_ne looks at the inputs: call tx.update(..., batch=inputs), or set novelty=0")
     seen = _sketch(network.inputs)
     fast = FAST * state.fast + (1 - FAST) * seen.mean(axis=0)
     slow = SLOW * state.slow + (1 - SLOW) * seen.mean(axis=0)
@@ -182,14 +185,20 @@ def _observe(state: Memory, step: Step, network: Network) -> Memory:
     spread = jnp.sqrt(jnp.maximum(square - jnp.square(slow), 0)).sum()
     shift = jnp.abs(fast - slow).sum() / jnp.where(spread > 0, spread, 1)
     return state._replace(
-        use=use,
-        age={path: age + 1 for path, age in state.age.items()},
         fast=fast,
         slow=slow,
         square=square,
-        novelty=jnp.maximum(state.novelty, jnp.where(state.since >= WARM_UP, shift, 0)),
-        since=state.since + 1,
+        novelty=jnp.maximum(state.novelty, jnp.where(state.since > WARM_UP, shift, 0)),
     )
+
+
+def _asked(path: str, network: Network) -> Float[Array, " units"]:
+    """|dL/db| of each unit, or where there is no bias, the mean |dL/dw| over what enters it."""
+    bias = path.rpartition("/")[0] + "/bias"
+    if bias in network.gradients:
+        return jnp.abs(network.gradients[bias])
+    gradient = jnp.abs(network.gradients[path])
+    return gradient.mean(axis=range(gradient.ndim - 1))
 
 
 def _sketch(inputs: PyTree) -> Float[Array, "samples sketch"]:
@@ -205,6 +214,7 @@ def _sketch(inputs: PyTree) -> Float[Array, "samples sketch"]:
 def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
     anew = (state.novelty > setup.novelty) if setup.novelty else jnp.zeros((), bool)
     layers = _following(setup, network.params, network.masks)
+    layer_of = {path: network._replace(activations=_modules(path, network.params)) for path in layers}
     targets = counts_at(setup.schedule, {path: mask.shape for path, mask in network.masks.items()}, step)
     keys = dict(zip(layers, jax.random.split(key, max(len(layers), 1))))
     drawn = leaves_by_path(setup.initialise(jax.random.fold_in(key, 1)))
@@ -215,14 +225,14 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
         fresh[path] = flags | fresh.get(path, False)
 
     ages, due, units = dict(state.age), dict(state.due), {}
-    for path, following in layers.items():
-        old, due[path] = _to_renew(setup, state, path, network.params[following])
+    for path in layers:
+        old, due[path] = _to_renew(setup, state, path)
         units[path] = old | anew
         ages[path] = jnp.where(units[path], 0, state.age[path])
         masks[path] = _topology(keys[path], network, path, units[path], targets[path])
         born = masks[path] & (incoming(units[path], masks[path].shape) | ~network.masks[path])
         put(path, born | (network.masks[path] & ~masks[path]), jnp.where(born, _loud(drawn[path], masks[path]), 0))
-        for leaf, neutral in beside(path, network).items():
+        for leaf, neutral in beside(path, layer_of[path]).items():
             put(leaf, units[path], neutral)
     for path, following in layers.items():
         flags = outgoing(units[path], drawn[following].shape)
@@ -238,7 +248,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     params = {path: jnp.where(masks[path], leaf, 0) if path in masks else leaf for path, leaf in params.items()}
     renewed = {path: anew for path in network.params} if setup.novelty else None
     after = state._replace(
-        use={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.use.items()},
+        drive={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.drive.items()},
         age=ages,
         due=due,
         novelty=jnp.zeros(()),
@@ -247,16 +257,22 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     return after, Evolved(params, masks, fresh, renewed=renewed)
 
 
-def _to_renew(
-    setup: _Setup, state: Memory, path: str, following: Float[Array, "*fan inputs outputs"]
-) -> tuple[Bool[Array, " units"], Float[Array, ""]]:
+def _modules(path: str, params: Leaves) -> Leaves:
+    """The modules around a kernel that hold no other, as `beside` looks for them: a norm in them is the kernel's."""
+    paths = [each for each, leaf in params.items() if kernels(each, leaf)]
+    parts = path.removeprefix("params/").split("/")[:-1]
+    modules = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+    alone = [m for m in modules if sum(p.removeprefix("params/").startswith(f"{m}/") for p in paths) == 1]
+    return {module: params[path] for module in alone[:1]}
+
+
+def _to_renew(setup: _Setup, state: Memory, path: str) -> tuple[Bool[Array, " units"], Float[Array, ""]]:
     """The units of a layer that begin anew in this round, and what is then still due."""
-    use = state.use[path]
-    weights = jnp.abs(following).sum(axis=(*range(following.ndim - 2), following.ndim - 1))
-    contribution = use * weights.reshape(-1, use.size).sum(axis=0)
-    due = state.due[path] + setup.turnover * use.size
-    flags = select(-contribution, jnp.floor(due).astype(jnp.int32), among=state.age[path] > setup.maturity)
-    return flags, jnp.minimum(due - flags.sum(), use.size)
+    drive, mature = state.drive[path], state.age[path] > setup.maturity
+    due = state.due[path] + setup.turnover * drive.size
+    flags = select(-drive, jnp.floor(due).astype(jnp.int32), among=mature)
+    flags |= mature & (drive <= setup.tau * drive.mean())
+    return flags, jnp.clip(due - flags.sum(), 0, drive.size)
 
 
 def _topology(

@@ -1,4 +1,4 @@
-"""Relabelled tasks are the bare one: un-labelled, every trajectory is the bare environment's, and labels are as said."""
+"""Relabelled tasks are the bare one: un-labelled, each trajectory is the bare environment's, and labels are as said."""
 
 import functools
 import itertools

@@ -16,7 +16,7 @@ WIDTHS, EVERY, UPDATES, SWITCH, STEP, PULL = (5, 8, 7, 2), 10, 90, 60, 0.0625, 0
 LAYERS = {"hidden_0/kernel": "hidden_1/kernel", "hidden_1/kernel": "head/kernel"}
 NAMES = ("hidden_0", "hidden_1", "head")
 SCHEDULE = ne_jax.cosine_growth(0.4, 0.8, 50)
-KNOBS: dict[str, Any] = {"turnover": 0.2, "maturity": 15, "pull": PULL, "novelty": 0.4}
+KNOBS: dict[str, Any] = {"tau": 0.5, "turnover": 0.2, "maturity": 15, "pull": PULL, "novelty": 0.4}
 
 
 def initialise(key):
@@ -59,7 +59,7 @@ def begin(seed=0):
 def history(**knobs):
     """Parameters, gradients and optimiser's state, before and after each update."""
     params, where = begin()
-    rule = ne_jax.lifelong_neuroplastic(SCHEDULE, activity, initialise, **(KNOBS | knobs))
+    rule = ne_jax.lifelong_ne(SCHEDULE, initialise, **(KNOBS | knobs))
     tx = ne_jax.plastic(optax.sgd(STEP), rule, EVERY, where=where)
 
     @jax.jit
@@ -88,11 +88,11 @@ def flat(tree):
 
 def test_every_update_is_as_described():
     steps, renewals, recycled = history(), 0, 0
-    births, use = flat(steps[0][0]), {}
+    births, drive = flat(steps[0][0]), {}
     age = {path: np.zeros(np.shape(births[path])[1], int) for path in LAYERS}
     due = dict.fromkeys(LAYERS, 0.0)
     for path in LAYERS:
-        use[path] = np.zeros(len(age[path]))
+        drive[path] = np.zeros(len(age[path]))
     fast, slow, square, novelty, since = 0.0, 0.0, 0.0, 0.0, 0
     for t in range(UPDATES):
         old, new = flat(steps[t][0]), flat(steps[t + 1][0])
@@ -100,17 +100,15 @@ def test_every_update_is_as_described():
         after = {path: np.asarray(mask) for path, mask in steps[t + 1][1].masks.items()}
         gradients = flat(steps[t + 1][2])
         moved = {p: old[p] - STEP * (gradients[p] + 2 * PULL * (old[p] - births[p])) * masks.get(p, 1) for p in old}
-        seen = activity(steps[t][0], batch_at(t))
         for path in LAYERS:
-            h = np.abs(np.asarray(seen[path.split("/")[0]], np.float64)).mean(axis=0)
-            use[path] = 0.99 * use[path] + 0.01 * h
+            drive[path] = 0.99 * drive[path] + 0.01 * np.abs(gradients[path.replace("kernel", "bias")])
             age[path] += 1
+        since += 1
         x = np.asarray(batch_at(t), np.float64)
         fast, slow = 0.9 * fast + 0.1 * x.mean(axis=0), 0.99 * slow + 0.01 * x.mean(axis=0)
         square = 0.99 * square + 0.01 * (x**2).mean(axis=0)
-        if since >= 25:
+        if since > 25:
             novelty = max(novelty, np.abs(fast - slow).sum() / np.sqrt(square - slow**2).sum())
-        since += 1
         if t == 0 or t % EVERY:
             for path in old:
                 np.testing.assert_allclose(new[path], moved[path], rtol=1e-4, atol=1e-6)
@@ -120,13 +118,13 @@ def test_every_update_is_as_described():
         renewals += anew
         counts = ne_jax.counts_at(SCHEDULE, {path: mask.shape for path, mask in masks.items()}, t)
         flags = {}
-        for path, following in LAYERS.items():
-            contribution = use[path] * np.abs(moved[following]).sum(axis=1)
+        for path in LAYERS:
+            mature = age[path] > 15
             due[path] += 0.2 * len(age[path])
-            ripe = [i for i in np.argsort(contribution, kind="stable") if age[path][i] > 15]
-            chosen = ripe[: int(due[path])]
-            due[path] = min(due[path] - len(chosen), len(age[path]))
-            flags[path] = np.isin(np.arange(len(age[path])), chosen) | anew
+            ripe = [i for i in np.argsort(drive[path], kind="stable") if mature[i]]
+            chosen = {*ripe[: int(due[path])], *np.flatnonzero(mature & (drive[path] <= 0.5 * drive[path].mean()))}
+            due[path] = np.clip(due[path] - len(chosen), 0, len(age[path]))
+            flags[path] = np.isin(np.arange(len(age[path])), list(chosen)) | anew
             recycled += len(chosen)
         expected = {path: leaf.copy() for path, leaf in moved.items()}
         for path in LAYERS:
@@ -159,7 +157,7 @@ def test_every_update_is_as_described():
             births[following] = np.where(
                 flags[path][:, None] & after.get(following, True), new[following], births[following]
             )
-            for memory in (age, use):
+            for memory in (age, drive):
                 memory[path] = np.where(flags[path], 0, memory[path])
         if anew:
             births, since = dict(new), 0
@@ -192,7 +190,7 @@ def test_without_novelty_nothing_begins_anew(knobs):
 
 
 def test_lanes_of_a_vmap_equal_each_alone_and_rounds_stay_a_branch():
-    rule = ne_jax.lifelong_neuroplastic(SCHEDULE, activity, initialise, **KNOBS)
+    rule = ne_jax.lifelong_ne(SCHEDULE, initialise, **KNOBS)
     where = begin()[1]
     tx = ne_jax.plastic(optax.adam(1e-2), rule, EVERY, where=where)
 
@@ -223,13 +221,18 @@ def test_lanes_of_a_vmap_equal_each_alone_and_rounds_stay_a_branch():
             np.testing.assert_allclose(flat(lanes)[path][seed], leaf, rtol=1e-3, atol=1e-5)
         for path, mask in alone[seed][1].masks.items():
             np.testing.assert_array_equal(state.masks[path][seed], mask)
-    text = str(jax.make_jaxpr(jax.vmap(update, in_axes=(0, 0, 0, 0, None)))(lanes, state, batch, keys[0], 5))
+    text = str(
+        jax.make_jaxpr(jax.vmap(update, in_axes=(0, 0, 0, 0, None)))(
+            lanes, state, jnp.stack([batch_at(0)] * 2), keys[0], 5
+        )
+    )
     assert "cond[" in text
 
 
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
+        ({"tau": -1.0}, "tau must not be negative"),
         ({"turnover": 1.5}, "turnover must lie in"),
         ({"maturity": -1}, "maturity must not be negative"),
         ({"pull": -0.1}, "pull must not be negative"),
@@ -238,4 +241,4 @@ def test_lanes_of_a_vmap_equal_each_alone_and_rounds_stay_a_branch():
 )
 def test_settings_out_of_range_are_refused(knobs, said):
     with pytest.raises(ValueError, match=said):
-        ne_jax.lifelong_neuroplastic(SCHEDULE, activity, initialise, **knobs)
+        ne_jax.lifelong_ne(SCHEDULE, initialise, **knobs)
