@@ -79,7 +79,7 @@ def test_parseval_is_the_gradient_of_its_loss_and_makes_units_orthogonal():
     np.testing.assert_allclose(params["kernel"].T @ params["kernel"], 2 * np.eye(3), atol=1e-4)
 
 
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("sparse", [pytest.param(False, marks=pytest.mark.slow), True], ids=["dense", "sparse"])
 def test_lanes_and_pause(sparse):
     rules = [ne_jax.l2(), ne_jax.weight_decay(rate=0.01), ne_jax.parseval(strength=0.01)]
     topology = [ne_jax.set_(ne_jax.constant_share(0.3))] if sparse else []
