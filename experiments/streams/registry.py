@@ -20,7 +20,7 @@ def _control(name: str, config: str, seconds: float) -> list[Stream]:
 
 STREAMS: dict[str, Stream] = {
     each.name: each
-    for each in (*_control("relabelled", "relabelled", 60), *_control("pixels", "relabelled:pixels", 90))
+    for each in (*_control("relabelled", "relabelled", 110), *_control("pixels", "relabelled:pixels", 110))
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -102,13 +103,18 @@ def _short(value: float) -> str:
     return "" if np.isnan(value) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def _shortened(word: str) -> str:
+    """A commit's hash to ten digits, all else as it is."""
+    return re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", word)
+
+
 def _made(arms: Mapping[str, Finished]) -> list[str]:
     """Seeds, versions, device, commits, dates and time of training."""
     finished = list(arms.values())
     seeds = ", ".join(map(str, finished[0].seeds))
 
     def each(key: str) -> str:
-        return " and ".join(dict.fromkeys(arm.made[key] for arm in finished))
+        return " and ".join(dict.fromkeys(_shortened(arm.made[key]) for arm in finished))
 
     versions = ", ".join(f"{key} {each(key)}" for key in finished[0].made if key not in ("device", "commit", "date"))
     minutes = sum(arm.seconds for arm in finished) / 60

@@ -17,12 +17,12 @@ MEASURES = {
     "effective_rank": "of the last hidden layer's activations, mean over networks",
     "weight_norm": "L2 norm of all parameters",
     "dead": "share of hidden units that no input of the batch activates (tau 0)",
-    "capacity": "the probe of Lyle et al. 2023: 1 fits random targets as a fresh network does, 0 not at all",
+    "capacity": "the probe of Lyle et al. 2023: 1 fits random targets as a fresh network does, 0 as a constant does",
     "feature_norm": "mean L2 norm of the last hidden layer's activations, mean over networks",
     "gradient_norm": "L2 norm of the loss's gradient",
     "saturation": "share of |action| > 0.97 among the greedy actions on a batch",
-    "q": "mean action value of a batch",
-    "mc_return": "discounted return that followed, mean over the same batch",
+    "q": "mean action value where the newest episodes began",
+    "mc_return": "discounted return that followed, in the same scale",
 }
 """What a stream may measure of the networks at the end of a task; those by layer or network have its path behind."""
 FIRST_MEASURES = ("dormant", "fau", "density", "effective_rank", "weight_norm")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def test_a_comparison_from_end_to_end(streams, tmp_path, capsys):
     assert lines["`redo`"].startswith("| `redo` | 0.860 [0.850, 0.870] | 15% [15%, 15%] | 75% [75%, 75%] | 0.870 [")
     assert lines["arm"] == "| arm | A | lost | gap closed | end | dormant | capacity |"
     assert "mean of tasks 3 to 5" in text and "Seeds 0, 1, 2; cpu" in text and "Made with `the command`" in text
+    assert not re.search("[0-9a-f]{11}", text)
     assert LATE == 3
 
 
