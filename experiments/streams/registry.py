@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from experiments.streams.control import Tasks, control_stream
+from experiments.streams.labels import labels_stream
 from experiments.streams.types import Stream
 
 RETURN = "training return per episode"
