@@ -47,7 +47,9 @@ class Parts(NamedTuple):
     """Of a task."""
 
 
-def labels_stream(tasks: int = TASKS, late: int = LATE, updates: int = UPDATES, hidden: Sequence[int] = HIDDEN) -> Stream:
+def labels_stream(
+    tasks: int = TASKS, late: int = LATE, updates: int = UPDATES, hidden: Sequence[int] = HIDDEN
+) -> Stream:
     """The stream of random labels; by default in the size that is reported."""
     protocol = partial(protocol_of, tasks, updates, tuple(hidden))
     run = partial(train, tasks, updates, tuple(hidden))
@@ -94,9 +96,7 @@ def make_parts(
     """
     module = MLP(hidden, CLASSES, "uniform", config.agent.layer_norm, config.agent.activation)
     make = make_optimisers(config, tasks * updates)
-    network = make_network(
-        "critic", module, (jnp.zeros((1, 64)),), optax.adam(LEARNING_RATE), make, plastic=True
-    )
+    network = make_network("critic", module, (jnp.zeros((1, 64)),), optax.adam(LEARNING_RATE), make, plastic=True)
     return Parts(network, network.draw, jnp.asarray(pictures), updates)
 
 
@@ -105,7 +105,9 @@ def train(
 ) -> list[TaskRow]:
     """All tasks in turn, seeds side by side, one compiled program for all of them."""
     if arm.name == RANDOM:
-        return [TaskRow("labels", arm.name, seed, task + 1, CHANCE, CHANCE, {}) for task in range(tasks) for seed in seeds]
+        return [
+            TaskRow("labels", arm.name, seed, task + 1, CHANCE, CHANCE, {}) for task in range(tasks) for seed in seeds
+        ]
     parts = make_parts(config_of(arm), tasks, updates, hidden, digits())
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     begin = jax.jit(partial(jax.lax.map, partial(new_model, parts)))

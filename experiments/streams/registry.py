@@ -21,7 +21,11 @@ def _control(name: str, config: str, seconds: float) -> list[Stream]:
 
 STREAMS: dict[str, Stream] = {
     each.name: each
-    for each in (*_control("relabelled", "relabelled", 110), *_control("pixels", "relabelled:pixels", 110))
+    for each in (
+        labels_stream(),
+        *_control("relabelled", "relabelled", 110),
+        *_control("pixels", "relabelled:pixels", 110),
+    )
 }
 
 
