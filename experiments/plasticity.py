@@ -121,7 +121,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--method",
         action="append",
         default=[],
-        help="NAME, or NAME,KEY=VALUE with keys of config.plasticity; all by default; the references always run",
+        help="NAME, or NAME,KEY=VALUE with keys of config.plasticity or agent.KEY; default: all",
     )
     parser.add_argument("--seeds", type=int, default=10, help="how many, side by side (default 10)")
     parser.add_argument("--first_seed", type=int, default=0, help="the first of them; the others follow (default 0)")

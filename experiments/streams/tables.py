@@ -73,10 +73,10 @@ def _section(compared: Compared) -> str:
     lines = _table(compared, verdict)
     notes = [f"- A: {stream.performance}, mean of tasks {stream.late} to {stream.tasks}."]
     notes += [f"- {name}: {MEASURES[name]}." for name in _measures(compared)]
-    tuned = {name: arm.arm.overrides for name, arm in arms.items() if len(arm.arm.overrides) > 1}
-    for name, overrides in tuned.items():
-        own = ", ".join(f"{key.removeprefix('plasticity.')}={value}" for key, value in overrides.items())
-        notes.append(f"- `{name}`: {own}.")
+    for name, arm in arms.items():
+        own = [f"{k.removeprefix('plasticity.')}={value}" for k, value in arm.arm.overrides.items()]
+        if own and own != [f"method={name}"]:
+            notes.append(f"- `{name}`: {', '.join(own)}.")
     return "\n".join([f"## {stream.name}", "", verdict.sentence, "", *lines, "", *notes, *_made(arms)])
 
 

@@ -33,7 +33,7 @@ class Arm(NamedTuple):
     """A line of the comparison."""
 
     name: str
-    """`redo`, or `redo,reset_tau=0.2` where the command line says so; or one of `REFERENCES`."""
+    """`redo`, or `redo,redo.tau=0.2` where the command line says so; or one of `REFERENCES`."""
     overrides: dict[str, Any]
     """Config keys, dotted, such as `plasticity.method`, with their values. A reference has none: its name says it."""
 

@@ -17,6 +17,8 @@ from fake_streams import LATE, TASKS, fake, performance
 
 from experiments.build.methods import METHODS
 from experiments.plasticity import carry_out, finished, main, make_plan
+from experiments.streams.arms import ARCHITECTURES
+from experiments.streams.control import Tasks, config_of
 from experiments.streams.progress import ProgressLines
 from experiments.streams.registry import STREAMS
 from experiments.streams.rows import run_folder, save
@@ -115,28 +117,39 @@ def test_rows_of_another_protocol_are_refused(streams, tmp_path, monkeypatch):
 def test_tuned_settings_hold_for_their_stream_and_are_part_of_the_protocol(streams, tmp_path, monkeypatch):
     tuned = tmp_path / "settings.json"
     monkeypatch.setattr("experiments.streams.arms.SETTINGS", tuned)
-    tuned.write_text(json.dumps({"other": {"redo": {"reset_tau": 0.3}}}))
-    plan = make_plan([], ["redo", "redo,reset_tau=0.2,every=50"], 3, 0, tmp_path / "out", 1)
+    tuned.write_text(json.dumps({"other": {"redo": {"redo.tau": 0.3}}}))
+    plan = make_plan([], ["redo", "redo,redo.tau=0.2,every=50"], 3, 0, tmp_path / "out", 1)
     plain, given = plan.arms["fake"][3:]
-    assert plain.overrides == {"plasticity.method": "redo"} and given.name == "redo,reset_tau=0.2,every=50"
-    assert given.overrides == {"plasticity.method": "redo", "plasticity.reset_tau": 0.2, "plasticity.every": 50}
-    write_rows(tmp_path / "out", ["redo", "redo,reset_tau=0.2,every=50"])
-    assert (tmp_path / "out/rows/fake/redo_reset_tau=0.2_every=50.json").exists()
-    tuned.write_text(json.dumps({"fake": {"redo": {"reset_tau": 0.3}}}))
-    with pytest.raises(ValueError, match=r"plasticity\.reset_tau: None there, 0\.3 now"):
+    assert plain.overrides == {"plasticity.method": "redo"} and given.name == "redo,redo.tau=0.2,every=50"
+    assert given.overrides == {"plasticity.method": "redo", "plasticity.redo.tau": 0.2, "plasticity.every": 50}
+    write_rows(tmp_path / "out", ["redo", "redo,redo.tau=0.2,every=50"])
+    assert (tmp_path / "out/rows/fake/redo_redo.tau=0.2_every=50.json").exists()
+    tuned.write_text(json.dumps({"fake": {"redo": {"redo.tau": 0.3}}}))
+    with pytest.raises(ValueError, match=r"plasticity\.redo\.tau: None there, 0\.3 now"):
         make_plan([], ["redo"], 3, 0, tmp_path / "out", 1)
     monkeypatch.setitem(streams, "fake", fake()._replace(settings="other"))
-    tuned.write_text(json.dumps({"other": {"redo": {"reset_tau": 0.4}}, "fake": {"redo": {"reset_tau": 0.3}}}))
+    tuned.write_text(json.dumps({"other": {"redo": {"redo.tau": 0.4}}, "fake": {"redo": {"redo.tau": 0.3}}}))
     (arm,) = make_plan([], ["redo"], 3, 0, tmp_path / "elsewhere", 1).arms["fake"][3:]
-    assert arm.overrides["plasticity.reset_tau"] == 0.4
-    tuned.write_text(json.dumps({"other": {"redo": {"reset_taus": 0.4}}}))
-    with pytest.raises(ValueError, match=r"redo cannot have reset_taus=0\.4"):
+    assert arm.overrides["plasticity.redo.tau"] == 0.4
+    tuned.write_text(json.dumps({"other": {"redo": {"redo.taus": 0.4}}}))
+    with pytest.raises(ValueError, match=r"redo cannot have redo\.taus=0\.4"):
         make_plan([], ["redo"], 3, 0, tmp_path / "elsewhere", 1)
 
 
 def test_all_methods_are_the_default(streams, tmp_path):
     (arms,) = make_plan([], [], 2, 0, tmp_path, 1).arms.values()
-    assert [arm.name for arm in arms] == ["fresh", "random", "dense", *METHODS]
+    assert [arm.name for arm in arms] == ["fresh", "random", "dense", *METHODS, *ARCHITECTURES]
+
+
+def test_networks_of_another_form_are_arms(streams, tmp_path):
+    methods = ["leaky_relu", "layer_norm+project", "ne,agent.layer_norm=True"]
+    leaky, project, ne = make_plan([], methods, 2, 0, tmp_path, 1).arms["fake"][3:]
+    assert leaky.overrides == {"agent.activation": "leaky_relu"}
+    assert project.overrides == {"agent.layer_norm": True, "plasticity.method": "normalise_and_project"}
+    assert ne.overrides == {"plasticity.method": "ne", "agent.layer_norm": True}
+    tasks = Tasks("relabelled")
+    assert [config_of(tasks, arm).agent.layer_norm for arm in (leaky, project, ne)] == [False, True, True]
+    assert [config_of(tasks, arm).plasticity.method for arm in (leaky, project)] == ["none", "normalise_and_project"]
 
 
 @pytest.mark.slow
