@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-Init = Literal["orthogonal", "uniform"]
-"""Of dense layers: orthogonal weights and zero biases (DrQ-v2), or both uniform over +-1/sqrt(inputs), as PyTorch
-does by default and TD3's published results are made with."""
+Init = Literal["orthogonal", "uniform", "lecun"]
+"""Of dense layers: orthogonal weights and zero biases (DrQ-v2), LeCun-normal weights and zero biases (Flax's default), or
+both uniform over +-1/sqrt(inputs), as PyTorch does by default and TD3's published results are made with."""
 Activation = Literal["relu", "leaky_relu", "crelu"]
 """Of hidden layers. CReLU is the ReLU of both signs side by side, twice as wide (Shang et al. 2016)."""
 
@@ -35,6 +35,8 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
 def dense(features: int, x: Float[Array, "batch in"], init: Init, name: str) -> Float[Array, "batch features"]:
     """A dense layer called `name`, for use inside a compact module."""
     kernel_init, bias_init = nn.initializers.orthogonal(), nn.initializers.zeros
+    if init == "lecun":
+        kernel_init = nn.initializers.lecun_normal()
     if init == "uniform":
         bound = 1 / math.sqrt(x.shape[-1])
         kernel_init = bias_init = partial(_uniform, bound)

@@ -94,7 +94,7 @@ def make_parts(
     Raises:
         ValueError: the method's settings do not go together, or not with a run of this length.
     """
-    module = MLP(hidden, CLASSES, "orthogonal", config.agent.layer_norm, config.agent.activation)
+    module = MLP(hidden, CLASSES, "lecun", config.agent.layer_norm, config.agent.activation)
     make = make_optimisers(config, tasks * updates)
     network = make_network("critic", module, (jnp.zeros((1, 64)),), optax.adam(LEARNING_RATE), make, plastic=True)
     return Parts(network, network.draw, jnp.asarray(pictures), updates)
