@@ -14,8 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 Init = Literal["orthogonal", "uniform", "lecun"]
-"""Of dense layers: orthogonal weights and zero biases (DrQ-v2), LeCun-normal weights and zero biases (Flax's default), or
-both uniform over +-1/sqrt(inputs), as PyTorch does by default and TD3's published results are made with."""
+"""Of dense layers: orthogonal weights and zero biases (DrQ-v2); LeCun-normal weights and zero biases (Flax's default);
+or both uniform over +-1/sqrt(inputs), as PyTorch does by default and TD3's published results are made with."""
 Activation = Literal["relu", "leaky_relu", "crelu"]
 """Of hidden layers. CReLU is the ReLU of both signs side by side, twice as wide (Shang et al. 2016)."""
 

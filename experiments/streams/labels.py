@@ -34,7 +34,7 @@ HIDDEN, LEARNING_RATE, ROUND = (100, 100), 1e-3, 1_000
 CHANCE = 1 / CLASSES
 PARTS = 20
 """Pieces of a task whose accuracies make its curve; the last fifth is its end."""
-PROBE_STEPS = 100
+PROBE_STEPS, PROBE_PICTURES = 100, 64
 
 
 class Parts(NamedTuple):
@@ -197,7 +197,8 @@ def measure(parts: Parts, key: Key[Array, ""], model: TrainState) -> Metrics:
     activations = ne_jax.flax_activity(parts.network.module.apply)(model.params, (batch,))
     last = activations[max(activations)]
     masks = ne_jax.masks(model.opt_state)
-    probe = capacity(parts.network.apply, model.params, batch, key, parts.initialise, steps=PROBE_STEPS, masks=masks)
+    few = batch[:PROBE_PICTURES]
+    probe = capacity(parts.network.apply, model.params, few, key, parts.initialise, steps=PROBE_STEPS, masks=masks)
     per_layer = {f"dead/{path}": ne_jax.dormant_ratio({path: h}) for path, h in activations.items()}
     return {
         "dormant": ne_jax.dormant_ratio(activations, 0.1),
