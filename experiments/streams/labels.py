@@ -63,7 +63,10 @@ def protocol_of(tasks: int, updates: int, hidden: tuple[int, ...], arm: Arm) -> 
         ValueError: the arm has settings that this stream has not, or they do not go together.
     """
     config = config_of(arm)
-    make_parts(config, tasks, updates, hidden, np.zeros((1, 64), np.float32))
+    parts = make_parts(config, tasks, updates, hidden, np.zeros((1, 64), np.float32))
+    jax.eval_shape(
+        partial(new_model, parts), (jax.random.key(0), jnp.zeros((), jnp.int32))
+    )  # what an optimiser refuses
     size = {"tasks": tasks, "updates": updates, "hidden": list(hidden), "batch": BATCH, "learning_rate": LEARNING_RATE}
     return {"every": config.plasticity.every, **size, **arm.overrides}
 
