@@ -66,7 +66,7 @@ def protocol_of(tasks: int, updates: int, hidden: tuple[int, ...], arm: Arm) -> 
     parts = make_parts(config, tasks, updates, hidden, np.zeros((1, 64), np.float32))
     jax.eval_shape(
         partial(new_model, parts), (jax.random.key(0), jnp.zeros((), jnp.int32))
-    )  # what an optimiser refuses
+    )  # or the optimiser refuses it
     size = {"tasks": tasks, "updates": updates, "hidden": list(hidden), "batch": BATCH, "learning_rate": LEARNING_RATE}
     return {"every": config.plasticity.every, **size, **arm.overrides}
 
