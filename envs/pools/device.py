@@ -62,9 +62,7 @@ class DevicePool:
         seeds: the key of each lane's training seed, for an environment that is another one for each.
     """
 
-    def __init__(
-        self, env: DeviceEnv, keys: Key[Array, " lanes"], seeds: Key[Array, " lanes"] | None = None
-    ) -> None:
+    def __init__(self, env: DeviceEnv, keys: Key[Array, " lanes"], seeds: Key[Array, " lanes"] | None = None) -> None:
         self.env, self.spec, self.lanes = env, env.spec, len(keys)
         self._keys, self._seeds = keys, seeds
         self._reset = jax.jit(jax.vmap(partial(_start, env), (0, 0, None)))

@@ -195,8 +195,10 @@ class RunSettings:
     batch_size: int = setting(256, "of each update", unit="transitions", least=1)
     log_every: int = setting(5_000, "from one line of metrics to the next", unit="frames", least=1)
     metrics_every: int = setting(
-        0, "from one measurement of plasticity to the next, and where a task or the run ends; 0: at each log point",
-        unit="updates", least=0,
+        0,
+        "from one measurement of plasticity to the next, and where a task or the run ends; 0: at each log point",
+        unit="updates",
+        least=0,
     )
     checkpoint_every: int = setting(50_000, "also at the end and on Ctrl-C", unit="frames", least=1)
     replay: ReplaySettings = group(ReplaySettings)

@@ -150,10 +150,13 @@ class Monitor:
         task = schedule.task(max(run.step - 1, 0)) if schedule.renews else 0
         if self._initial is None or self._initial[0] != task:
             networks = train_states(run.learner.agent) if run.step == 0 else None  # not begun to learn
-            self._initial = task, (
-                {name: jax.device_get(model.params) for name, model in networks.items()}
-                if networks
-                else experiment.steps.initial(experiment.keys, np.int32(task))
+            self._initial = (
+                task,
+                (
+                    {name: jax.device_get(model.params) for name, model in networks.items()}
+                    if networks
+                    else experiment.steps.initial(experiment.keys, np.int32(task))
+                ),
             )
         now, initial = schedule.at(run.step), self._initial[1]
         found = jax.device_get(experiment.steps.measure(run.learner, run.rollout, experiment.keys, initial, now))
