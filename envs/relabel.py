@@ -28,8 +28,8 @@ from settings import setting
 UNUSED = 2**31 - 2
 """A number of a step that no run reaches, so that labels share no random numbers with what happens in steps."""
 CHANNELS = tuple(itertools.permutations(range(3)))
-VIEWS = 8 * len(CHANNELS)
-"""Symmetries of a square, and orders of three channels."""
+VIEWS = 8 * len(CHANNELS) * 8
+"""Symmetries of a square, orders of three channels, and which of them are inverted."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,12 @@ def draw_labels(settings: RelabelSettings, spec: EnvSpec, seed: Key[Array, ""], 
 
 def turn(image: UInt8[Array, "size size 3"], view: Int[Array, ""]) -> UInt8[Array, "size size 3"]:
     """A square image as a view of it has it: transposed or not, upside down or not, mirrored or not; channels."""
-    symmetry, channels = view % 8, view // 8
+    symmetry, channels, inverted = view % 8, view // 8 % len(CHANNELS), view // (8 * len(CHANNELS))
     image = jnp.where(symmetry & 4, image.transpose(1, 0, 2), image)
     image = jnp.where(symmetry & 2, image[::-1], image)
     image = jnp.where(symmetry & 1, image[:, ::-1], image)
-    return image[..., jnp.asarray(CHANNELS)[channels]]
+    image = image[..., jnp.asarray(CHANNELS)[channels]]
+    return jnp.where(inverted & jnp.array([1, 2, 4]), 255 - image, image)
 
 
 def _of_seed(env: DeviceEnv, spec: EnvSpec, settings: RelabelSettings, seed: Key[Array, ""]) -> DeviceEnv:

@@ -139,7 +139,7 @@ def bench_plasticity(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
     update = jax.jit(over_seeds(agent.update, "vmap", shared=1))
     critic, both, round_ = (_ms(update, learner.agent, batch, keys, Clock(n, n), repeats=60) for n in (1, 2, every))
     measured = _ms(
-        experiment.steps.measure, learner, rollout, keys, experiment.steps.initial(keys), experiment.schedule.at(0)
+        experiment.steps.measure, learner, rollout, keys, experiment.steps.initial(keys, 0), experiment.schedule.at(0)
     )
     plain = (critic + both) / 2  # every second update is the actor's too
     yield f"update, {seeds} seeds", plain, "ms"

@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 import ne_jax
 from agents.replay import Episodes
 from agents.types import Agent, AgentState, Metrics, Obs, Params
 from agents.updates import TrainState, train_states
+from experiments.train.state import Number, new_agent
 
 TAUS = (0.0, 0.025, 0.1)
 """Thresholds at which dormant units are counted: silent ones, and those that ReDo's authors count."""
@@ -64,6 +65,11 @@ def measure_behaviour(agent: Agent, state: AgentState, obs: Obs, newest: Episode
         found["q_start"] = jnp.mean(agent.values(state, newest.obs, act(newest.obs)), where=newest.whole)
         found["return_start"] = jnp.mean(newest.value, where=newest.whole)
     return found
+
+
+def initial_params(agent: Agent, key: Key[Array, ""], task: Number) -> dict[str, Params]:
+    """The parameters that each network of a seed began with, or with a later task, drawn again."""
+    return {name: model.params for name, model in train_states(new_agent(agent, key, task)).items()}
 
 
 def _by_layer(name: str, values: dict[str, Array]) -> Metrics:

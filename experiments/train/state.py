@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 from agents.replay.ring import ReplayState
-from agents.types import AgentState
+from agents.types import Agent, AgentState
+from experiments.train.seeds import ACT, NEVER, RENEW, key_at
 from ne_jax import ReviewState
+
+Number: TypeAlias = "Int[Array | np.ndarray, ''] | np.integer | int"
 
 
 @struct.dataclass
@@ -73,3 +77,9 @@ class Choice(NamedTuple):
 
     action: Float[Array, "*seeds envs actions"]
     mean: Float[Array, "*seeds envs actions"] | None
+
+
+def new_agent(agent: Agent, key: Key[Array, ""], task: Number) -> AgentState:
+    """The agent that a seed begins with, or with a later task where it begins anew there."""
+    later = jax.random.fold_in(key_at(key, NEVER, RENEW), task)
+    return agent.init(jnp.where(jnp.asarray(task) == 0, key_at(key, NEVER, ACT), later))

@@ -19,19 +19,17 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from agents.replay import Entry, Replay, ReplayState, side_by_side
 from agents.types import Agent, AgentState, Clock, Metrics, Obs, Params
-from agents.updates import train_states
 from envs.types import AutoResetStep, EnvSpec, Scene
 from experiments.train.capacity import INPUTS, measure_capacity
 from experiments.train.experience import Dynamic, Sampler, make_forget, make_sampler
-from experiments.train.network_metrics import measure_behaviour
+from experiments.train.network_metrics import initial_params, measure_behaviour
 from experiments.train.schedule import Schedule
-from experiments.train.seeds import ACT, LEARN, MEASURE, NEVER, RENEW, REVIEW, OverSeeds, key_at, over_seeds
-from experiments.train.state import Check, Choice, LearnerState, MetricAccumulator, RolloutState
+from experiments.train.seeds import ACT, LEARN, MEASURE, REVIEW, OverSeeds, key_at, over_seeds
+from experiments.train.state import Check, Choice, LearnerState, MetricAccumulator, Number, RolloutState, new_agent
 from ne_jax import Review, ReviewState
 
 Stack = Shaped[Array, "stack *frame"]
 Stacks = Shaped[Array, "lanes stack *frame"]
-Number = Int[Array, ""] | int
 Horizon = Callable[[Clock], Int[Array, ""]]
 MEASURED = 1
 """Folded into the key of a decision to review, for the batch on which the share of active units is measured."""
@@ -164,12 +162,6 @@ def new_learner(parts: Parts, key: Key[Array, ""]) -> LearnerState:
     return LearnerState(state, MetricAccumulator.of(metrics), review)
 
 
-def new_agent(agent: Agent, key: Key[Array, ""], task: Number) -> AgentState:
-    """The agent that a seed begins with, or with a later task where it begins anew there."""
-    later = jax.random.fold_in(key_at(key, NEVER, RENEW), task)
-    return agent.init(jnp.where(jnp.asarray(task) == 0, key_at(key, NEVER, ACT), later))
-
-
 def renew(parts: Parts, learner: LearnerState, key: Key[Array, ""], task: Number) -> LearnerState:
     """Another new agent, with a new optimiser, in the place of the one that has learned; sums for the log stay."""
     return replace(learner, agent=new_agent(parts.agent, key, task), review=parts.sampler.init())
@@ -286,11 +278,6 @@ def check_replay(
     assert rollout.distance is not None  # of a dynamic replay
     forgotten, distance = forget(learner.agent, rollout.replay_state)
     return Check(forgotten, rollout.distance.add(distance))
-
-
-def initial_params(agent: Agent, key: Key[Array, ""], task: Number) -> dict[str, Params]:
-    """The parameters that each network of a seed began with, or with a later task, drawn again."""
-    return {name: model.params for name, model in train_states(new_agent(agent, key, task)).items()}
 
 
 def measure_networks(

@@ -1,7 +1,8 @@
-"""Relabelled tasks are the bare one: un-labelled, each trajectory is the bare environment's, and labels are as said."""
+"""Relabelled tasks are the bare one: un-labelled, trajectories are the bare environment's, and labels are as said."""
 
 import functools
 import itertools
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ def test_unlabelled_states_are_the_bare_environments(name):
 @pytest.mark.parametrize("name", ["Pendulum-v1", "Reacher-misc"])
 def test_pixels_are_views_of_the_bare_environments_pictures(name):
     env, its = relabel(bare(name, True), SETTINGS), bare(name, True)
-    seen = set()
+    seen, view = set(), -1
     for task in range(3):
         labels = draw_labels(SETTINGS, its.spec, SEEDS[0], task)
         none = labels._replace(action=jnp.ones(env.spec.action_dim))
@@ -83,7 +84,7 @@ def reference_view(image, view):
 
 def test_views_are_all_the_symmetries_of_a_square_and_the_orders_of_channels():
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    seen = {np.asarray(turn(image, view)).tobytes() for view in range(VIEWS)}
+    seen = {np.asarray(turn(jnp.asarray(image), jnp.asarray(view))).tobytes() for view in range(VIEWS)}
     turned = {np.rot90(side, k)[..., list(order)].tobytes() for side in (image, np.fliplr(image)) for k in range(4)
               for order in itertools.permutations(range(3))}  # fmt: skip
     assert seen == turned and len(seen) == VIEWS
@@ -123,8 +124,8 @@ def test_one_program_steps_all_tasks_of_all_seeds_and_resets_behind_the_same_lab
     seeds, keys = jnp.stack(SEEDS), jax.random.split(jax.random.key(0), 2)
     state, _ = jax.vmap(lambda seed, key: env.after(0, seed).reset(key))(seeds, keys)
     step: Any = jax.jit(
-        lambda frame, state, keys: jax.vmap(lambda *each: auto_reset_step(env, *each[:3], frame, each[3]))(
-            state, jnp.zeros((2, 1)), keys, seeds
+        lambda frame, state, keys: jax.vmap(partial(auto_reset_step, env, frame=frame))(
+            state, jnp.zeros((2, 1)), keys, seed=seeds
         )
     )
     its = bare("Pendulum-v1").spec

@@ -40,7 +40,7 @@ def test_distance_norms_and_gradient_activity_are_those_of_each_seed():
     built = tiny_device.build("td3")
     pool = tiny_device.pool_of(built)
     begun = tiny_device.fresh(built, pool)
-    initial = built.steps.initial(built.keys)
+    initial = built.steps.initial(built.keys, 0)
     first = {name: jax.tree.map(np.asarray, model.params) for name, model in train_states(begun.learner.agent).items()}
     jax.tree.map(np.testing.assert_array_equal, first, jax.tree.map(np.asarray, initial))
 
