@@ -117,7 +117,7 @@ def test_lecun_birth():
     params = {p: np.where(m, np.float32(9), np.float32(0)) for p, m in masks.items()}
     gradients = {p: rng.normal(size=s).astype(np.float32) for p, s in shapes.items()}
     schedule = ne_jax.linear_growth(ne_jax.uniform(0.1), ne_jax.uniform(0.9), 10)
-    before: Any = ne_jax.Network._make([params, gradients, masks, None])
+    before: Any = ne_jax.Network(*[params, gradients, masks, None])
     after = as_numpy(jax.jit(evolve_of(schedule, birth="lecun"))(jax.random.key(0), 10, before))
     drawn = []
     for path, fan_in in {"dense/kernel": 256, "conv/kernel": 144}.items():

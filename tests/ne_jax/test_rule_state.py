@@ -249,10 +249,12 @@ def test_renewed_says_when_a_whole_leaf_began_anew():
     assert renewing(ne_jax.reset(initialise)) == dict.fromkeys(("a/kernel", "a/bias", "b/kernel"), every_round)
     assert renewing(ne_jax.reset(initialise, where=last)) == {"b/kernel": every_round}
     assert renewing(ne_jax.spaced(ne_jax.reset(initialise, where=last), 4)) == {"b/kernel": [4, 8]}
-    # Every round shrinks everything, which is no new beginning.
-    mixed = ne_jax.chain(ne_jax.shrink_and_perturb(initialise), ne_jax.spaced(ne_jax.reset(initialise, where=last), 4))
+    # Every round halves a kernel, which is no new beginning.
+    mixed = ne_jax.chain(halving(), ne_jax.spaced(ne_jax.reset(initialise, where=last), 4))
     assert renewing(mixed) == {"b/kernel": [4, 8]}
-    assert renewing(ne_jax.shrink_and_perturb(initialise)) == {} and renewing(halving()) == {}
+    assert renewing(halving()) == {}
+    whole = renewing(ne_jax.shrink_and_perturb(initialise, shrink=0.0, perturb=1.0))
+    assert whole == dict.fromkeys(("a/kernel", "a/bias", "b/kernel"), every_round)
     assert ne_jax.renewed(optax.adam(1e-3).init(parameters())) == {}
 
 
