@@ -69,7 +69,11 @@ def test_every_convolution_takes_part_and_projections_follow_the_last(algorithm)
 
 
 @pytest.mark.parametrize(
-    "plasticity", [dict(actor=dict(method="none")), dict(method="none", critic=dict(method="redo"))]
+    "plasticity",
+    [
+        dict(actor=dict(method="none")),
+        pytest.param(dict(method="none", critic=dict(method="redo")), marks=pytest.mark.slow),
+    ],
 )
 def test_the_last_convolution_stays_unless_redo_is_at_work_in_all_three(plasticity):
     before, after, batch = after_a_round("drq", **plasticity)

@@ -28,8 +28,8 @@ def agent_of(algorithm, method, every):
     return small_agents.make_td3(small_agents.TD3, None, STATES, ACTIONS, optimisers)
 
 
-@pytest.mark.parametrize("method", ["reset", "shrink_and_perturb"])
-@pytest.mark.parametrize("algorithm", ["td3", "sac", pytest.param("drq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["reset", pytest.param("shrink_and_perturb", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("algorithm", ["td3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sac", "drq"))])
 def test_targets_of_renewed_networks_are_copies(algorithm, method):
     every = 4
     agent = agent_of(algorithm, method, every)

@@ -166,7 +166,8 @@ def test_a_kernel_of_zeros_stays():
     assert not tx.update(params, tx.init(params), params)[0]["kernel"].any()
 
 
-@pytest.mark.parametrize("sparse", [pytest.param(False, marks=pytest.mark.slow), True], ids=["dense", "sparse"])
+@pytest.mark.slow
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 def test_lanes_and_pause(sparse):
     topology = [ne_jax.set_(ne_jax.constant_share(0.3))] if sparse else []
     rules = [ne_jax.weight_clipping(kappa=1.5), ne_jax.normalise_and_project(where=SPARSE), ne_jax.fire()]

@@ -77,7 +77,8 @@ def test_noise_differs_from_update_to_update_and_from_leaf_to_leaf():
         assert abs(np.corrcoef(one, two)[0, 1]) < 0.9
 
 
-@pytest.mark.parametrize("sparse", [pytest.param(False, marks=pytest.mark.slow), True], ids=["dense", "sparse"])
+@pytest.mark.slow
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 def test_lanes_and_pause(sparse):
     topology = [ne_jax.set_(ne_jax.constant_share(0.3))] if sparse else []
     check_lanes_and_pause(ne_jax.chain(*topology, ne_jax.upgd(sigma=0.01), ne_jax.weight_decay(rate=0.01)), sparse)
