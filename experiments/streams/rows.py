@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import platform
 import re
 import time
@@ -108,6 +109,11 @@ def _plain(protocol: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(protocol))
 
 
+def _device(platform: str, kind: str) -> str:
+    """A CPU calls itself cpu twice, and says nothing else."""
+    return f"{os.cpu_count()} CPU cores" if kind == platform else f"{platform}: {kind}"
+
+
 @functools.cache
 def _made() -> dict[str, str]:
     """What the rows depend on beside their protocol, and when they were made."""
@@ -117,5 +123,5 @@ def _made() -> dict[str, str]:
 
     device = jax.local_devices()[0]
     found = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
-    found |= {"python": platform.python_version(), "device": f"{device.platform}: {device.device_kind}"}
+    found |= {"python": platform.python_version(), "device": _device(device.platform, device.device_kind)}
     return found | {"commit": commit(), "date": time.strftime("%Y-%m-%d")}
