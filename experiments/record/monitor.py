@@ -199,7 +199,7 @@ class Monitor:
     def _evaluate_tasks(self, run: Run, tasks: TaskSequence, current: np.ndarray) -> dict[str, np.ndarray]:
         """Evaluate on every task but the current one, whose returns are known unless tasks pass into each other."""
         frame = self._experiment.frame(run.step)
-        known = {} if tasks.drift else {tasks.of(tasks.phase(frame)): current}
+        known = {} if tasks.drift else {tasks.of(tasks.phase(tasks.judged(frame))): current}
 
         def play(task: int) -> np.ndarray:
             return self._experiment.evaluator.greedy(run.learner.agent, 0, tasks.frame_of(task)).returns.mean(axis=1)

@@ -76,18 +76,24 @@ def test_pixels_are_views_of_the_bare_environments_pictures(name):
 
 def reference_view(image, view):
     """The view by NumPy's own words for it."""
-    symmetry, channels = view % 8, list(itertools.permutations(range(3)))[view // 8]
+    symmetry, channels, inverted = view % 8, list(itertools.permutations(range(3)))[view // 8 % 6], view // 48
     image = np.swapaxes(image, 0, 1) if symmetry & 4 else image
     image = np.flipud(image) if symmetry & 2 else image
     image = np.fliplr(image) if symmetry & 1 else image
-    return image[..., list(channels)]
+    image = image[..., list(channels)]
+    return np.where([bool(inverted & bit) for bit in (1, 2, 4)], 255 - image, image)
 
 
-def test_views_are_all_the_symmetries_of_a_square_and_the_orders_of_channels():
+def test_views_are_all_the_symmetries_of_a_square_orders_of_channels_and_their_negatives():
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     seen = {np.asarray(turn(jnp.asarray(image), jnp.asarray(view))).tobytes() for view in range(VIEWS)}
-    turned = {np.rot90(side, k)[..., list(order)].tobytes() for side in (image, np.fliplr(image)) for k in range(4)
-              for order in itertools.permutations(range(3))}  # fmt: skip
+    turned = {
+        np.where(negative, 255 - side, side)[..., list(order)].tobytes()
+        for flipped in (image, np.fliplr(image))
+        for side in map(partial(np.rot90, flipped), range(4))
+        for order in itertools.permutations(range(3))
+        for negative in itertools.product((False, True), repeat=3)
+    }
     assert seen == turned and len(seen) == VIEWS
 
 
