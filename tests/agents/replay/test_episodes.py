@@ -24,8 +24,9 @@ def filled(capacity, steps, cut=()):
     everyone = np.ones(ENVS, bool)
 
     def entry(scene, reward, terminal):
-        arrays = [np.asarray(each, np.float32) for each in (scene[:, None], np.zeros((ENVS, 1)), reward)]
-        return Entry(*arrays, np.asarray(terminal, bool), time.astype(np.int32))
+        seen, action = np.asarray(scene[:, None], np.float32), np.zeros((ENVS, 1), np.float32)
+        ended, number = np.asarray(terminal, bool), time.astype(np.int32)
+        return Entry(*map(jnp.asarray, (seen, action, np.asarray(reward, np.float32), ended, number)))
 
     def begin(where):
         time[where] = 0

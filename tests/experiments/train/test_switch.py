@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -44,7 +45,7 @@ def built(fresh=False):
     return setup(config_of(fresh_on_switch=fresh))
 
 
-def trained(experiment, run=None, until=None, ends=range(TOTAL + 1)):
+def trained(experiment, run=None, until=None, ends: Sequence[int] = range(TOTAL + 1)):
     """The run and every pause of it, which comes at the steps `ends`; a pause at a switch is before it."""
     seen = []
 
@@ -146,11 +147,11 @@ def test_exploration_begins_again():
     run, other = (Run(0, *experiment.steps.init(experiment.keys, experiment.pool.reset())) for _ in range(2))
     other = experiment.steps.renew(other.learner, experiment.keys, 7)
     for step in (3, 43, 54, 55, 95):
-        actions = [
+        mine, others = (
             experiment.steps.act(learner, run.rollout, experiment.keys, experiment.schedule.at(step)).action
             for learner in (run.learner, other)
-        ]
-        assert np.array_equal(*actions) == (step % TASK < 15)
+        )
+        assert np.array_equal(mine, others) == (step % TASK < 15)
 
 
 def test_how_a_run_is_cut_into_chunks_changes_nothing(runs):
