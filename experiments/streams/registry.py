@@ -13,9 +13,9 @@ NORM = "_norm"
 """Streams of such names are others with LayerNorm before each ReLU of actor and critic, and references of their own."""
 
 
-def _control(name: str, config: str, seconds: float) -> list[Stream]:
-    """A stream of five tasks, without LayerNorm and with it."""
-    make = partial(control_stream, count=5, late=3, performance=RETURN, seconds=seconds)
+def _control(name: str, config: str, count: int, late: int, seconds: float) -> list[Stream]:
+    """A stream of `count` tasks, those from `late` on being late, without LayerNorm and with it."""
+    make = partial(control_stream, count=count, late=late, performance=RETURN, seconds=seconds)
     return [make(name, Tasks(config)), make(f"{name}{NORM}", Tasks(config, (("agent.layer_norm", True),)))]
 
 
@@ -23,8 +23,8 @@ STREAMS: dict[str, Stream] = {
     each.name: each
     for each in (
         labels_stream(),
-        *_control("relabelled", "relabelled", 110),
-        *_control("pixels", "relabelled:pixels", 110),
+        *_control("relabelled", "relabelled", 5, 3, 110),
+        *_control("pixels", "relabelled:pixels", 15, 11, 110),
     )
 }
 
