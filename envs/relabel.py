@@ -5,8 +5,9 @@ reaches on later ones says what became of its ability to learn. The world itself
 
 From states an agent sees `sign * state[order] + offset`, with a random order and random signs of the features and an
 offset N(0, offset^2) of each. From pixels it sees the picture mirrored or turned by right angles, with its colour
-channels in another order: 48 views, none of which comes twice before all have come. Actions have a random sign per
-dimension. All is a function of the training seed, of `env.relabel.seed` and of the number of the task.
+channels in another order and some of them inverted: 384 views, none of which comes twice before all have come. Actions
+have a random sign per dimension. All is a function of the training seed, of `env.relabel.seed` and of the number of the
+task.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def draw_labels(settings: RelabelSettings, spec: EnvSpec, seed: Key[Array, ""], 
 
 
 def turn(image: UInt8[Array, "size size 3"], view: Int[Array, ""]) -> UInt8[Array, "size size 3"]:
-    """A square image as a view of it has it: transposed or not, upside down or not, mirrored or not; channels."""
+    """A square image as a view of it has it: transposed or not, upside down or not, mirrored or not, with
+    its channels in another order, each inverted or not."""
     symmetry, channels, inverted = view % 8, view // 8 % len(CHANNELS), view // (8 * len(CHANNELS))
     image = jnp.where(symmetry & 4, image.transpose(1, 0, 2), image)
     image = jnp.where(symmetry & 2, image[::-1], image)
@@ -136,10 +138,12 @@ def _see(spec: EnvSpec, labels: Labels, scene: Scene) -> Scene:
     return labels.sign * scene[labels.order] + labels.offset
 
 
-def _observe(observe, scene: tuple[Scene, Int[Array, ""]]) -> Obs:
+def _observe(observe: Callable[[Scene], Obs], scene: tuple[Scene, Int[Array, ""]]) -> Obs:
     return turn(observe(scene[0]), scene[1])
 
 
-def _vary(make, **shares: float):
+def _vary(
+    make: Callable[..., Callable[[Key[Array, ""], Scene], Scene]], **shares: float
+) -> Callable[[Key[Array, ""], tuple[Scene, Int[Array, ""]]], Scene]:
     vary = make(**shares)
     return lambda key, scene: (vary(key, scene[0]), scene[1])

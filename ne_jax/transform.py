@@ -138,8 +138,8 @@ def _update(
         raise ValueError("this rule looks at activations: call tx.update(..., batch=inputs), or drop `activity`")
     step = state.count if step is None else jnp.asarray(step)
     dense = updates  # the loss gradient, absent weights included
+    seen = Network(leaves_by_path(params), leaves_by_path(dense), state.masks, None)
     if rule.gradient is not None:
-        seen = Network(leaves_by_path(params), leaves_by_path(dense), state.masks, None)
         updates = replace_leaves(updates, rule.gradient(state.rule, step, seen))
     descent = setup.inner.update
     if (rule.evolve is not None or rule.adjust is not None) and key is None:
@@ -152,7 +152,6 @@ def _update(
         descent = partial(fresh.update, setup.inner, state.births, renewable)
     updates, inner = descent(_limit(rule, step, state.masks, updates), state.inner, params, **extra)
     if rule.adjust is not None and key is not None:
-        seen = Network(leaves_by_path(params), leaves_by_path(dense), state.masks, None)
         adjust_key = jax.random.fold_in(key, ADJUST)
         remembered, adjusted = rule.adjust(state.rule, adjust_key, step, seen, leaves_by_path(updates))
         updates, state = replace_leaves(updates, adjusted), state._replace(rule=remembered)
@@ -165,7 +164,7 @@ def _update(
     if rule.observe is not None:
         activations = None if rule.activity is None else rule.activity(params, batch)
         moved = leaves_by_path(optax.apply_updates(params, updates))
-        network = Network(moved, leaves_by_path(dense), state.masks, activations, batch)
+        network = Network(moved, seen.gradients, state.masks, activations, batch)
         state = state._replace(rule=rule.observe(state.rule, step, network))
     if rule.evolve is not None and key is not None:
         state = state._replace(renewed={path: jnp.zeros((), bool) for path in state.renewed})

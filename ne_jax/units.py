@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from ne_jax.activity import dormant, gradient_activity, incoming, outgoing, units_of
-from ne_jax.rule import Network
 from ne_jax.sparsity import Leaves, kernels
 
 Follows = Callable[[str, Collection[str]], str | None]
@@ -43,6 +42,18 @@ def followed(follows: Follows, params: Leaves) -> dict[str, str]:
     return {path: following for path, following in found.items() if following is not None}
 
 
+def some_followed(name: str, follows: Follows, params: Leaves) -> dict[str, str]:
+    """`followed`, for the rule of this name, which needs one such layer at least.
+
+    Raises:
+        ValueError: there is none.
+    """
+    layers = followed(follows, params)
+    if not layers:
+        raise ValueError(f"{name} finds no layer that another follows, among {sorted(params)}; see `follows`")
+    return layers
+
+
 def idle_units(path: str, units: int, activations: Leaves, tau: float) -> Bool[Array, " units"]:
     """The units of the kernel at `path` whose dormancy score is at most `tau`.
 
@@ -67,22 +78,23 @@ def gradient_idle(gradient: Array, tau: float) -> Bool[Array, " units"]:
     return gradient_activity(gradient) <= tau
 
 
-def beside(path: str, network: Network) -> dict[str, float]:
+def beside(path: str, params: Leaves, layers: Collection[str] | None) -> dict[str, float]:
     """Path and neutral value of what a unit has besides its weights: bias 0, and scale 1 and bias 0 of a norm.
 
-    These are the leaves with one value per unit in the module of the kernel, or around it where the activations say
-    that the layer is a larger module.
+    These are the leaves with one value per unit in the module of the kernel, or in a larger one around it.
+
+    Args:
+        layers: paths of modules that are layers as wholes, such as those that have activations.
     """
     module = path.rpartition("/")[0]
-    if network.activations:
-        around = [m for m in network.activations if f"{module}/".removeprefix("params/").startswith(f"{m}/")]
-        if around:
-            start = "params/" if path.startswith("params/") else ""
-            module = start + max(around, key=len)
-    units = network.params[path].shape[-1]
+    around = [m for m in layers or () if f"{module}/".removeprefix("params/").startswith(f"{m}/")]
+    if around:
+        start = "params/" if path.startswith("params/") else ""
+        module = start + max(around, key=len)
+    units = params[path].shape[-1]
     return {
         leaf_path: 1.0 if leaf_path.endswith("/scale") else 0.0
-        for leaf_path, leaf in network.params.items()
+        for leaf_path, leaf in params.items()
         if leaf_path.startswith(f"{module}/") and leaf.shape == (units,)
     }
 

@@ -31,9 +31,6 @@ class GymnaxSettings(ViewSettings):
     Pictures know nothing of `physics`: from pixels, a longer pendulum looks like any other.
     """
 
-    dense_reward: bool = setting(
-        False, "PointRobot-misc: less the distance to its goal in every step, in place of 1 in each where it is there"
-    )
     physics: Mapping[str, tuple[float, ...]] | None = setting(
         None, "parameters of the task (gymnax's EnvParams), each with the values that it takes in turn"
     )
@@ -55,8 +52,6 @@ def make(name: str, settings: GymnaxSettings) -> DeviceEnv:
     """
     pixels, action_repeat, physics = settings.pixels, settings.action_repeat, settings.schedule()
     env, params = _load(name)
-    if settings.dense_reward:
-        params = params.replace(dense_reward=True)
     if physics.values:
         params = params.replace(**{field: values[0] for field, values in physics.values.items()})
     draw = PICTURES[name].draw
@@ -95,8 +90,6 @@ def check(name: str, settings: GymnaxSettings) -> None:
     if name not in PICTURES:
         _refuse(name)
         return
-    if settings.dense_reward and name != "PointRobot-misc":
-        raise ValueError(f"env.dense_reward=True is for PointRobot-misc, not for {name}; set it to False")
     physics = settings.schedule()
     if physics.values:
         params = _load(name)[1]

@@ -8,7 +8,7 @@ Chance is 0.1, and labels have nothing in common from task to task, so a fresh n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from agents.updates import Network, TrainState, make_network
 from configs.common import base
 from experiments.build.optimisers import make_optimisers
 from experiments.streams.types import FRESH, RANDOM, Arm, Progress, Stream, TaskRow
+from experiments.train.network_metrics import by_layer, last_layers
 from ne_jax.probe import capacity
 
 TASKS, LATE, UPDATES, BATCH, PICTURES, CLASSES = 10, 6, 6_000, 16, 1_200, 10
@@ -41,7 +42,6 @@ class Parts(NamedTuple):
     """What the functions of a task are bound to."""
 
     network: Network
-    initialise: Callable[[Key[Array, ""]], Params]
     pictures: Float[Array, "pictures 64"]
     updates: int
     """Of a task."""
@@ -64,9 +64,8 @@ def protocol_of(tasks: int, updates: int, hidden: tuple[int, ...], arm: Arm) -> 
     """
     config = config_of(arm)
     parts = make_parts(config, tasks, updates, hidden, np.zeros((1, 64), np.float32))
-    jax.eval_shape(
-        partial(new_model, parts), (jax.random.key(0), jnp.zeros((), jnp.int32))
-    )  # or the optimiser refuses it
+    # What an optimiser refuses, it refuses when it is begun.
+    jax.eval_shape(partial(new_model, parts), (jax.random.key(0), jnp.zeros((), jnp.int32)))
     size = {"tasks": tasks, "updates": updates, "hidden": list(hidden), "batch": BATCH, "learning_rate": LEARNING_RATE}
     return {"every": config.plasticity.every, **size, **arm.overrides}
 
@@ -100,7 +99,7 @@ def make_parts(
     module = MLP(hidden, CLASSES, "lecun", config.agent.layer_norm, config.agent.activation)
     make = make_optimisers(config, tasks * updates)
     network = make_network("critic", module, (jnp.zeros((1, 64)),), optax.adam(LEARNING_RATE), make, plastic=True)
-    return Parts(network, network.draw, jnp.asarray(pictures), updates)
+    return Parts(network, jnp.asarray(pictures), updates)
 
 
 def train(
@@ -198,19 +197,17 @@ def measure(parts: Parts, key: Key[Array, ""], model: TrainState) -> Metrics:
     """Of a network as a task ends: units, features, weights, and how well it would learn something new."""
     batch = parts.pictures[:256]
     activations = ne_jax.flax_activity(parts.network.module.apply)(model.params, (batch,))
-    last = activations[max(activations)]
+    (last,) = last_layers(activations).values()
     masks = ne_jax.masks(model.opt_state)
     few = batch[:PROBE_PICTURES]
-    probe = capacity(parts.network.apply, model.params, few, key, parts.initialise, steps=PROBE_STEPS, masks=masks)
-    per_layer = {f"dead/{path}": ne_jax.dormant_ratio({path: h}) for path, h in activations.items()}
+    probe = capacity(parts.network.apply, model.params, few, key, parts.network.draw, steps=PROBE_STEPS, masks=masks)
     return {
         "dormant": ne_jax.dormant_ratio(activations, 0.1),
         "fau": ne_jax.fau(activations),
         "density": ne_jax.density(masks)["all"] if masks else jnp.ones(()),
         "effective_rank": ne_jax.effective_rank(last),
         "weight_norm": ne_jax.norm(model.params),
-        "dead": ne_jax.dormant_ratio(activations),
         "capacity": probe.relative,
         "feature_norm": ne_jax.feature_norm(last),
         "head_norm": ne_jax.norm(model.params["head"]["kernel"]),
-    } | per_layer
+    } | by_layer("dead", ne_jax.dormant_ratio_by_layer(activations))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 import ne_jax
 from agents.types import Agent, AgentState, Metrics, Params, Transition
 from agents.updates import train_states
+from experiments.train.experience import greedy_actions
 
 INPUTS, STEPS, LEARNING_RATE = 128, 100, 3e-3
 """Of a probe. A fresh critic of two layers of 64 fits 60 to 80 % of the targets' variance so; with more steps it fits
@@ -51,8 +52,7 @@ def _with(state: AgentState, name: str, params: Params) -> AgentState:
 
 
 def _act(agent: Agent, state: AgentState, params: Params, batch: Transition) -> Float[Array, "batch actions"]:
-    state = _with(state, "actor", params)
-    return jax.vmap(lambda obs: agent.act(state, obs, jax.random.key(0), None))(batch.obs)
+    return greedy_actions(agent, _with(state, "actor", params), batch.obs)
 
 
 def _value(agent: Agent, state: AgentState, params: Params, batch: Transition) -> Float[Array, " batch"]:

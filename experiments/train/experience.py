@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from agents.replay import Replay, ReplayState, Stored
-from agents.types import Agent, AgentState, Clock, Metrics, Transition
+from agents.types import Agent, AgentState, Clock, Metrics, Obs, Transition
 from ne_jax import Decision, Review, ReviewState, fau, repeat_half
 
 DROP = 0.1
@@ -131,6 +131,11 @@ def critic_fau(activations: dict[str, Array]) -> Float[Array, ""]:
     return fau(critic)
 
 
+def greedy_actions(agent: Agent, state: AgentState, obs: Obs) -> Float[Array, "batch actions"]:
+    """What the agent does without noise where it sees each of these observations [batch, ...]."""
+    return jax.vmap(lambda each: agent.act(state, each, jax.random.key(0), None))(obs)
+
+
 def make_forget(
     agent: Agent, replay: Replay, batch_size: int, dynamic: Dynamic
 ) -> Callable[[AgentState, ReplayState], tuple[Int[Array, " envs"], Float[Array, ""]]]:
@@ -148,7 +153,7 @@ def _forget(
 ) -> tuple[Int[Array, " envs"], Float[Array, ""]]:
     def part(places: Int[Array, " batch"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
         then = replay.past(replay_state, places)
-        now = jax.vmap(lambda obs: agent.act(state, obs, jax.random.key(0), None))(then.obs)
+        now = greedy_actions(agent, state, then.obs)
         squares = ((now - then.mean) ** 2).mean(axis=-1)
         return jnp.where(then.held, squares, 0).sum(), then.held.sum()
 

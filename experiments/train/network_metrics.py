@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 import ne_jax
 from agents.replay import Episodes
 from agents.types import Agent, AgentState, Metrics, Obs, Params
 from agents.updates import TrainState, train_states
+from experiments.train.experience import greedy_actions
 from experiments.train.state import Number, new_agent
 
 TAUS = (0.0, 0.025, 0.1)
@@ -29,13 +29,13 @@ def measure_plasticity(
     norm of what the last hidden layers give; norms of weights and gradients, and how far the weights are from their
     `initial` values; densities of the sparse layers; what the newest round did.
     """
-    values = _by_layer("fau", ne_jax.fau_by_layer(activations))
+    values = by_layer("fau", ne_jax.fau_by_layer(activations))
     kernels = _hidden_kernels(activations, gradients)
     for tau in TAUS:
         at = f"_{tau}" if tau else ""
-        values |= _by_layer(f"dormant_ratio{at}", ne_jax.dormant_ratio_by_layer(activations, tau))
-        values |= _by_layer(f"grama_ratio{at}", ne_jax.gradient_dormant_ratio_by_layer(kernels, tau))
-    for path, features in _last_layers(activations).items():
+        values |= by_layer(f"dormant_ratio{at}", ne_jax.dormant_ratio_by_layer(activations, tau))
+        values |= by_layer(f"grama_ratio{at}", ne_jax.gradient_dormant_ratio_by_layer(kernels, tau))
+    for path, features in last_layers(activations).items():
         measured = ne_jax.ranks(features) | {"feature_norm": ne_jax.feature_norm(features)}
         values |= {f"{name}/{path}": value for name, value in measured.items()}
     for name, model in train_states(state).items():
@@ -44,7 +44,7 @@ def measure_plasticity(
         values[f"gradient_norm/{name}"] = ne_jax.norm(gradients[name])
         values |= _round_values(name, ne_jax.record(model.opt_state))
     masks = all_masks(state)
-    return values | _by_layer("density", ne_jax.density(masks) if masks else {"all": jnp.ones(())})
+    return values | by_layer("density", ne_jax.density(masks) if masks else {"all": jnp.ones(())})
 
 
 def measure_behaviour(agent: Agent, state: AgentState, obs: Obs, newest: Episodes) -> Metrics:
@@ -55,14 +55,13 @@ def measure_behaviour(agent: Agent, state: AgentState, obs: Obs, newest: Episode
     returns, which it estimates, in the same scale; NaN where none is whole.
     """
 
-    def act(obs: Obs) -> Float[Array, "batch actions"]:
-        return jax.vmap(lambda each: agent.act(state, each, jax.random.key(0), None))(obs)
-
-    action = act(obs)
+    action = greedy_actions(agent, state, obs)
     found = {"saturation": (jnp.abs(action) > SATURATED).mean()}
     if agent.values:
         found["q"] = agent.values(state, obs, action).mean()
-        found["q_start"] = jnp.mean(agent.values(state, newest.obs, act(newest.obs)), where=newest.whole)
+        found["q_start"] = jnp.mean(
+            agent.values(state, newest.obs, greedy_actions(agent, state, newest.obs)), where=newest.whole
+        )
         found["return_start"] = jnp.mean(newest.value, where=newest.whole)
     return found
 
@@ -72,7 +71,7 @@ def initial_params(agent: Agent, key: Key[Array, ""], task: Number) -> dict[str,
     return {name: model.params for name, model in train_states(new_agent(agent, key, task)).items()}
 
 
-def _by_layer(name: str, values: dict[str, Array]) -> Metrics:
+def by_layer(name: str, values: dict[str, Array]) -> Metrics:
     """The value over all layers under the name alone, and the others with their path."""
     return {name if path == "all" else f"{name}/{path}": value for path, value in values.items()}
 
@@ -84,7 +83,7 @@ def _hidden_kernels(activations: dict[str, Array], gradients: dict[str, Params])
     return {layer: leaf for layer in activations for path, leaf in kernels.items() if path.startswith(f"{layer}/")}
 
 
-def _last_layers(activations: dict[str, Array]) -> dict[str, Array]:
+def last_layers(activations: dict[str, Array]) -> dict[str, Array]:
     """Of each stack of hidden layers the last one's activations: `critic/q1/hidden_1` is called `critic/q1`."""
     stacks: dict[str, tuple[int, Array]] = {}
     for path, h in activations.items():

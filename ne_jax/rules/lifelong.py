@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from ne_jax.activity import incoming, outgoing
+from ne_jax.activity import incoming
 from ne_jax.rule import Evolved, Network, Rule, Step
-from ne_jax.rules.regularisation import pulled_to_birth, values_at_birth
+from ne_jax.rules.regularisation import births, pulled_to_birth, values_at_birth
 from ne_jax.rules.resets import TO_HEAD, Initialise
 from ne_jax.schedules import DensitySchedule, counts_at
 from ne_jax.sparsity import Leaves, Masks, kernels, leaves_by_path, select
-from ne_jax.units import Follows, beside
+from ne_jax.units import Follows, begun_anew, beside, followed
 
 FAST, SLOW = 0.9, 0.99
 """Decays per update of the two running averages of what a network sees; the second also of what units do."""
@@ -135,7 +135,7 @@ def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
     _following(setup, params, masks)
     units = {path: params[path].shape[-1] for path in masks}
     return Memory(
-        births=dict(params),
+        births=births(params, masks),
         drive={path: jnp.zeros(n) for path, n in units.items()},
         age={path: jnp.zeros(n, jnp.int32) for path, n in units.items()},
         due={path: jnp.zeros(()) for path in units},
@@ -149,14 +149,11 @@ def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
 
 def _following(setup: _Setup, params: Leaves, masks: Masks) -> dict[str, str]:
     """{kernel of a sparse layer: kernel of the layer that it leads to}."""
-    paths = [path for path, leaf in params.items() if kernels(path, leaf)]
-    found = {}
+    found = followed(setup.follows, params)
     for path in sorted(masks):
-        following = setup.follows(path, paths)
-        if following is None:
-            raise ValueError(f"lifelong_ne finds no layer that follows {path}, among {paths}; see `follows`")
-        found[path] = following
-    return found
+        if path not in found:
+            raise ValueError(f"lifelong_ne finds no layer that follows {path}, among {sorted(params)}; see `follows`")
+    return {path: found[path] for path in sorted(masks)}
 
 
 def _gradient(setup: _Setup, state: Memory, step: Step, network: Network) -> Leaves:
@@ -206,64 +203,49 @@ def _sketch(inputs: PyTree) -> Float[Array, "samples sketch"]:
     one (a count sketch, Charikar et al. 2002). Up to `SKETCH` inputs stay as they are, but for signs."""
     parts = [leaf[:SAMPLES].astype(jnp.float32) for leaf in jax.tree.leaves(inputs)]
     flat = jnp.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=1)
-    signs = jax.random.rademacher(jax.random.key(0), flat.shape[1:], jnp.float32)
+    with jax.ensure_compile_time_eval():  # a constant: nothing is drawn in an update
+        signs = jax.random.rademacher(jax.random.key(0), flat.shape[1:], jnp.float32)
     padded = jnp.pad(flat * signs, ((0, 0), (0, -flat.shape[1] % SKETCH)))
     return padded.reshape(len(flat), -1, SKETCH).sum(axis=1)
 
 
 def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
     anew = (state.novelty > setup.novelty) if setup.novelty else jnp.zeros((), bool)
-    layers = _following(setup, network.params, network.masks)
-    layer_of = {path: network._replace(activations=_modules(path, network.params)) for path in layers}
+    layers, old = _following(setup, network.params, network.masks), network.params
     targets = counts_at(setup.schedule, {path: mask.shape for path, mask in network.masks.items()}, step)
     keys = dict(zip(layers, jax.random.split(key, max(len(layers), 1))))
-    drawn = leaves_by_path(setup.initialise(jax.random.fold_in(key, 1)))
-    params, fresh, masks = {}, {}, {}
-
-    def put(path: str, flags: Array, value: Array | float) -> None:
-        params[path] = jnp.where(flags, value, params.get(path, network.params[path]))
-        fresh[path] = flags | fresh.get(path, False)
-
-    ages, due, units = dict(state.age), dict(state.due), {}
+    values = leaves_by_path(setup.initialise(jax.random.fold_in(key, 1)))
+    units, due, masks, grown, changed = {}, {}, {}, {}, {}
     for path in layers:
-        old, due[path] = _to_renew(setup, state, path)
-        units[path] = old | anew
-        ages[path] = jnp.where(units[path], 0, state.age[path])
+        idle, due[path] = _to_renew(setup, state, path)
+        units[path] = idle | anew
         masks[path] = _topology(keys[path], network, path, units[path], targets[path])
-        born = masks[path] & (incoming(units[path], masks[path].shape) | ~network.masks[path])
-        put(path, born | (network.masks[path] & ~masks[path]), jnp.where(born, _loud(drawn[path], masks[path]), 0))
-        for leaf, neutral in beside(path, layer_of[path]).items():
-            put(leaf, units[path], neutral)
-    for path, following in layers.items():
-        flags = outgoing(units[path], drawn[following].shape)
-        put(following, flags & masks.get(following, jnp.ones((), bool)), 0.0)
+        values[path] = jnp.where(masks[path], _loud(values[path], masks[path]), 0)
+        changed[path] = masks[path] ^ network.masks[path]
+        grown[path] = jnp.where(changed[path], values[path], old[path])  # zero where a weight went
+    neutral = {path: beside(path, old, _alone(path, old)) for path in layers}
+    params, fresh = begun_anew(units, layers, neutral, values, old | grown)
+    fresh |= {path: flags | fresh[path] for path, flags in changed.items()}
     if setup.novelty:
-        for path, leaf in network.params.items():
-            flags = jnp.broadcast_to(anew, leaf.shape)
-            put(
-                path,
-                flags,
-                jnp.where(masks[path], _loud(drawn[path], masks[path]), 0) if path in masks else drawn[path],
-            )
+        params = {path: jnp.where(anew, values[path], params.get(path, leaf)) for path, leaf in old.items()}
+        fresh = {path: jnp.broadcast_to(anew, leaf.shape) | fresh.get(path, False) for path, leaf in old.items()}
     params = {path: jnp.where(masks[path], leaf, 0) if path in masks else leaf for path, leaf in params.items()}
-    renewed = {path: anew for path in network.params} if setup.novelty else None
     after = state._replace(
-        drive={path: jnp.where(ages[path] == 0, 0, each) for path, each in state.drive.items()},
-        age=ages,
+        drive={path: jnp.where(flags, 0, state.drive[path]) for path, flags in units.items()},
+        age={path: jnp.where(flags, 0, state.age[path]) for path, flags in units.items()},
         due=due,
         novelty=jnp.zeros(()),
         since=jnp.where(anew, 0, state.since),
     )
-    return after, Evolved(params, masks, fresh, renewed=renewed)
+    return after, Evolved(params, masks, fresh, renewed=dict.fromkeys(old, anew) if setup.novelty else None)
 
 
-def _modules(path: str, params: Leaves) -> Leaves:
-    """The modules around a kernel that hold no other, as `beside` looks for them: a norm in them is the kernel's."""
-    paths = [each for each, leaf in params.items() if kernels(each, leaf)]
+def _alone(path: str, params: Leaves) -> list[str]:
+    """The largest module around a kernel that holds no other: what lies in it belongs to the kernel, such as a norm."""
+    paths = [each.removeprefix("params/") for each, leaf in params.items() if kernels(each, leaf)]
     parts = path.removeprefix("params/").split("/")[:-1]
     modules = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-    alone = [m for m in modules if sum(p.removeprefix("params/").startswith(f"{m}/") for p in paths) == 1]
-    return {module: params[path] for module in alone[:1]}
+    return [module for module in modules if sum(each.startswith(f"{module}/") for each in paths) == 1][:1]
 
 
 def _to_renew(setup: _Setup, state: Memory, path: str) -> tuple[Bool[Array, " units"], Float[Array, ""]]:

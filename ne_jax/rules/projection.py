@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ne_jax.rule import Evolved, Network, Rule, RuleState, Step, stateless, within_masks
+from ne_jax.rule import Evolved, Network, Rule, RuleState, Step, stateless
+from ne_jax.rules.resets import renewed_leaves
 from ne_jax.sparsity import Leaves, Masks, Where, hidden_kernels, kernels
 
 
@@ -169,12 +170,7 @@ def _made_isometric(setup: _Fire, key: Key[Array, ""], step: Step, network: Netw
     if not chosen:
         raise ValueError(f"fire: `where` chooses none of {sorted(network.params)}")
     new = network.params | {path: isometry(leaf, setup.iterations) for path, leaf in chosen.items()}
-    return Evolved(
-        within_masks(network, new),
-        {},
-        fresh={path: jnp.ones(leaf.shape, bool) for path, leaf in new.items()},
-        renewed={path: jnp.ones((), bool) for path in new},
-    )
+    return renewed_leaves(network, new)
 
 
 def isometry(kernel: Float[Array, "*window inputs units"], iterations: int) -> Float[Array, "*window inputs units"]:

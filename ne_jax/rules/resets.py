@@ -13,10 +13,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key, PyTree
 
-from ne_jax.activity import Activity, dormant, incoming, outgoing, units_of
+from ne_jax.activity import Activity, dormant, outgoing, units_of
 from ne_jax.rule import Evolved, Network, Rule, Step, stateless, within_masks
-from ne_jax.sparsity import Where, kernels, leaves_by_path
-from ne_jax.units import Follows, beside, gradient_idle, idle_units, numbered
+from ne_jax.sparsity import Leaves, Where, kernels, leaves_by_path
+from ne_jax.units import Follows, begun_anew, beside, gradient_idle, idle_units, numbered
 
 Initialise = Callable[[Key[Array, ""]], PyTree]
 Idle = Callable[[str, Network], Bool[Array, " units"]]
@@ -118,12 +118,7 @@ def reset(initialise: Initialise, *, where: Where = lambda path, leaf: True) -> 
         new = {p: leaf for p, leaf in leaves_by_path(initialise(key)).items() if where(p, network.params[p])}
         if not new:
             raise ValueError(f"reset: `where` chooses none of {sorted(network.params)}")
-        return Evolved(
-            within_masks(network, new),
-            {},
-            fresh={p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()},
-            renewed={p: jnp.ones((), bool) for p in new},
-        )
+        return renewed_leaves(network, new)
 
     return Rule(stateless(evolve), renews=where, name="reset")
 
@@ -148,14 +143,19 @@ def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: 
 
     def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
         new = {p: shrink * network.params[p] + perturb * leaf for p, leaf in leaves_by_path(initialise(key)).items()}
-        return Evolved(
-            within_masks(network, new),
-            {},
-            fresh={p: jnp.ones(leaf.shape, bool) for p, leaf in new.items()},
-            renewed={p: jnp.ones((), bool) for p in new},
-        )
+        return renewed_leaves(network, new)
 
     return Rule(stateless(evolve), renews=lambda path, leaf: True, name="shrink_and_perturb")
+
+
+def renewed_leaves(network: Network, new: Leaves) -> Evolved:
+    """A round after which these leaves are others as wholes: the optimiser forgets them, and targets copy them."""
+    return Evolved(
+        within_masks(network, new),
+        {},
+        fresh={path: jnp.ones(leaf.shape, bool) for path, leaf in new.items()},
+        renewed={path: jnp.ones((), bool) for path in new},
+    )
 
 
 def _check_tau(tau: float) -> None:
@@ -171,24 +171,15 @@ def _recycle(setup: _Recycling, key: Key[Array, ""], step: Step, network: Networ
         raise ValueError(
             f"{setup.name} finds no layer that has activations and a layer behind it, among {sorted(paths)}"
         )
-    drawn = leaves_by_path(setup.initialise(key))
-    params, fresh = {}, {}
-
-    def put(path: str, flags: Array, value: Array | float) -> None:
-        params[path] = jnp.where(flags, value, params.get(path, network.params[path]))
-        fresh[path] = flags | fresh.get(path, False)
-
     units = {path: setup.idle(path, network) for path in layers}
-    for path, flags in units.items():
-        put(path, incoming(flags, drawn[path].shape), drawn[path])
-        for leaf, neutral in beside(path, network).items():
-            put(leaf, flags, neutral)
-    # After all that comes in: what leads on from a recycled unit is zero even into another one.
-    for path, behind in layers.items():
-        if behind is not None:
-            put(behind, outgoing(units[path], drawn[behind].shape), 0.0)
+    neutral = {path: beside(path, network.params, network.activations) for path in layers}
+    inside = {path: behind for path, behind in layers.items() if behind is not None}
+    drawn = leaves_by_path(setup.initialise(key))
+    params, fresh = begun_anew(units, inside, neutral, drawn, network.params)
     for path, flags in setup.taken(network).items():
         if path not in paths:
             raise ValueError(f"{setup.name}: `taken` names {path}, which is none of {sorted(paths)}")
-        put(path, outgoing(flags, drawn[path].shape), 0.0)
+        gone = outgoing(flags, network.params[path].shape)
+        params[path] = jnp.where(gone, 0.0, params.get(path, network.params[path]))
+        fresh[path] = gone | fresh.get(path, False)
     return Evolved(within_masks(network, params), {}, fresh)

@@ -12,7 +12,7 @@ from ne_jax.activity import Activity, units_of
 from ne_jax.rule import Evolved, Network, Rule, Step, evolve_if, within_masks
 from ne_jax.rules.resets import TO_HEAD, Initialise
 from ne_jax.sparsity import Leaves, Masks, leaves_by_path
-from ne_jax.units import Follows, begun_anew, beside, followed
+from ne_jax.units import Follows, begun_anew, beside, followed, some_followed
 
 
 class Silence(NamedTuple):
@@ -101,11 +101,7 @@ def self_normalised_resets(
 
 
 def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
-    layers = followed(setup.follows, params)
-    if not layers:
-        raise ValueError(
-            f"self_normalised_resets finds no layer that another follows, among {sorted(params)}; see `follows`"
-        )
+    layers = some_followed("self_normalised_resets", setup.follows, params)
 
     def nothing(units: int) -> Silence:
         half = max(1, setup.longest // 2)
@@ -148,7 +144,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     """Reset the units that are silent for too long, and set thresholds when that is due; most updates do neither."""
     silent = jnp.stack([(layer.age >= layer.threshold).any() for layer in state.values()]).any()
     # Asked while there are activations, which say how large a layer's module is.
-    neutral = {path: beside(path, network) for path in state}
+    neutral = {path: beside(path, network.params, network.activations) for path in state}
     due = silent | (jnp.asarray(step) % setup.refresh == 0)
     return evolve_if(due, partial(_reset, setup, neutral), state, key, step, network._replace(activations=None))
 

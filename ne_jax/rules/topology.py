@@ -151,7 +151,7 @@ def _reset_beside(path: str, network: Network, emptied: Array, lifted: Array | N
 
     The bias of the `lifted` units is at least a small positive one.
     """
-    neutral = beside(path, network)
+    neutral = beside(path, network.params, network.activations)
     changed = {each: jnp.where(emptied, value, network.params[each]) for each, value in neutral.items()}
     flags = dict.fromkeys(neutral, emptied)
     bias = path.rpartition("/")[0] + "/bias"

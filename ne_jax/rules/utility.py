@@ -14,7 +14,7 @@ from ne_jax.activity import Activity, units_of
 from ne_jax.rule import Evolved, Network, Rule, Step, evolve_if, within_masks
 from ne_jax.rules.resets import TO_HEAD, Initialise
 from ne_jax.sparsity import Leaves, Masks, leaves_by_path, select
-from ne_jax.units import Follows, begun_anew, beside, followed
+from ne_jax.units import Follows, begun_anew, beside, followed, some_followed
 
 
 class Usefulness(NamedTuple):
@@ -109,11 +109,7 @@ def continual_backprop(
 
 
 def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
-    layers = followed(setup.follows, params)
-    if not layers:
-        raise ValueError(
-            f"continual_backprop finds no layer that another follows, among {sorted(params)}; see `follows`"
-        )
+    layers = some_followed("continual_backprop", setup.follows, params)
 
     def nothing(units: int, inputs: int) -> Usefulness:
         return Usefulness(jnp.zeros(units), jnp.zeros(units, jnp.int32), jnp.zeros(inputs), jnp.zeros(()))
@@ -160,7 +156,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     """Replace the units that are due. Nothing is drawn in an update in which none is."""
     due = jnp.stack([layer.due for layer in state.values()]).max() >= 1
     # Asked while there are activations, which say how large a layer's module is.
-    neutral = {path: beside(path, network) for path in state}
+    neutral = {path: beside(path, network.params, network.activations) for path in state}
     return evolve_if(due, partial(_replace, setup, neutral), state, key, step, network._replace(activations=None))
 
 

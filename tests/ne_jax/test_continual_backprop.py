@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from accounts import key_at
+from unit_nets import UnitNets
 
 import ne_jax
 
@@ -64,32 +66,14 @@ LAYERS = {
 }
 
 
-def initialise(name, key) -> Any:
-    return NETS[name].init(key, jnp.zeros(NETS[name].shape))["params"]
-
-
-def activity(name, params, batch) -> Any:
-    seen: Any
-    _, seen = NETS[name].apply({"params": params}, batch, mutable=["intermediates"])
-    return {layer: seen["intermediates"][f"h{i}"][0] for i, layer in enumerate(LAYERS[name])}
+CASES = UnitNets(NETS, LAYERS)
+initialise, activity, batch_at, loss = CASES.initialise, CASES.activity, CASES.batch_at, CASES.loss
 
 
 def make(name, **knobs):
     return ne_jax.continual_backprop(
         functools.partial(activity, name), functools.partial(initialise, name), **(KNOBS | knobs)
     )
-
-
-def batch_at(name, t):
-    return jax.random.normal(jax.random.key(1000 + t), NETS[name].shape)
-
-
-def loss(name, params, batch):
-    return ((NETS[name].apply({"params": params}, batch) - jnp.sin(3 * batch).mean()) ** 2).mean()
-
-
-def key_at(t, seed=0):
-    return jax.random.fold_in(jax.random.key(seed), t)
 
 
 @functools.cache
