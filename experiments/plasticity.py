@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from experiments.record.metrics_files import write_json
 from experiments.streams.figure import draw
 from experiments.streams.progress import ProgressLines
 from experiments.streams.registry import STREAMS, default_streams
@@ -33,10 +34,17 @@ class Plan(NamedTuple):
     seeds: list[int]
     out: Path
     jobs: int
+    tune: bool
 
 
 def make_plan(
-    streams: Sequence[str], methods: Sequence[str], seeds: int, first_seed: int, out: Path, jobs: int
+    streams: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
+    first_seed: int,
+    out: Path,
+    jobs: int,
+    tune: bool = False,
 ) -> Plan:
     """Check all that was asked for, before anything is trained.
 
@@ -44,6 +52,7 @@ def make_plan(
         ValueError: the sentence says what cannot be, and the cure.
     """
     from experiments.streams.arms import arms_of  # takes seconds; a mistyped stream is answered at once
+    from experiments.streams.tuning import candidate_arms
 
     for name in streams:
         if name not in STREAMS:
@@ -57,9 +66,9 @@ def make_plan(
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     wanted = [STREAMS[name] for name in dict.fromkeys(streams or default_streams())]
-    plan = Plan({}, list(range(first_seed, first_seed + seeds)), out, jobs)
+    plan = Plan({}, list(range(first_seed, first_seed + seeds)), out, jobs, tune)
     for stream in wanted:
-        plan.arms[stream.name] = arms_of(stream, methods)
+        plan.arms[stream.name] = (candidate_arms if tune else arms_of)(stream, methods)
         for arm in plan.arms[stream.name]:
             try:
                 stream.protocol(arm)
@@ -98,6 +107,10 @@ def carry_out(plan: Plan, command: str) -> int:
     text = page(compared, command, progress.failures)
     (plan.out / "plasticity.md").write_text(text)
     print(f"{text}\ntables and figures in {plan.out}")
+    if plan.tune:
+        from experiments.streams.tuning import best_settings
+
+        write_json(plan.out / "settings.json", {each.stream.name: best_settings(each) for each in compared})
     for name, why in progress.failures.items():
         print(f"error: {name}: {why}", file=sys.stderr)
     return 2 if progress.failures else 0
@@ -127,6 +140,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--first_seed", type=int, default=0, help="the first of them; the others follow (default 0)")
     parser.add_argument("--out", type=Path, default=Path("results/plasticity"), help="where everything goes")
     parser.add_argument("--jobs", type=int, default=2, help="arms trained at a time, in processes (default 2)")
+    parser.add_argument("--tune", action="store_true", help="try each method's candidates, write DIR/settings.json")
     return parser.parse_args(argv)
 
 
@@ -134,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
     """The exit status: 0, 2 for a sentence about what cannot be or what failed, 130 after Ctrl-C."""
     given = parse(argv)
     try:
-        plan = make_plan(given.stream, given.method, given.seeds, given.first_seed, given.out, given.jobs)
+        plan = make_plan(given.stream, given.method, given.seeds, given.first_seed, given.out, given.jobs, given.tune)
         return carry_out(plan, shlex.join(["python", "-m", "experiments.plasticity", *argv]))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -76,6 +76,8 @@ class Rule(NamedTuple):
         gradients and activations that the update was made from. In a round it comes before `evolve`.
     reborn(state, params, fresh): the state after a round, whichever rule of a chain made it: the network's parameters
         after it, and the weights that were born, removed or reset.
+    urgent(state): must there be a round at once, after this update, whenever the next one would be? In a chain it is a
+        round of all methods but those that `spaced` keeps to their updates.
     renews(path, leaf): the leaves that a round may start anew as wholes, see `Evolved.renewed`.
     name: what a sentence about it calls it; methods in a `chain` are joined by `+`.
     """
@@ -88,6 +90,7 @@ class Rule(NamedTuple):
     init: Callable[[Leaves, Masks], RuleState] | None = None
     observe: Observe | None = None
     reborn: Reborn | None = None
+    urgent: Callable[[RuleState], Bool[Array, ""]] | None = None
     renews: Where | None = None
     name: str = "rule"
 
@@ -134,6 +137,7 @@ def chain(*rules: Rule) -> Rule:
         init=partial(_init_all, rules) if has("init") else None,
         observe=partial(_observe_all, rules) if has("observe") else None,
         reborn=partial(_reborn_all, rules) if has("reborn") else None,
+        urgent=partial(_any_urgent, rules) if has("urgent") else None,
         renews=partial(_any_renews, rules) if has("renews") else None,
         name="+".join(each.name for each in rules),
     )
@@ -203,6 +207,11 @@ def _reborn_all(
     return tuple(own if each.reborn is None else each.reborn(own, params, fresh) for each, own in pairs)
 
 
+def _any_urgent(rules: tuple[Rule, ...], state: RuleState) -> Bool[Array, ""]:
+    pairs = zip(rules, _states(rules, state), strict=True)
+    return jnp.stack([each.urgent(own) for each, own in pairs if each.urgent is not None]).any()
+
+
 def _as_seen_by(rule: Rule, network: Network) -> Network:
     """A rule that asks for no activations sees none, whoever else does."""
     return network if rule.activity is not None else network._replace(activations=None)
@@ -249,7 +258,8 @@ def _any_renews(rules: tuple[Rule, ...], path: str, leaf: Array) -> bool:
 
 
 def spaced(rule: Rule, every: int) -> Rule:
-    """`rule` only in rounds at multiples of `every` updates, for a chain whose rounds come more often.
+    """`rule` only in rounds at multiples of `every` updates, or where it is urgent, for a chain whose rounds come more
+    often.
 
     What the rule observes, it goes on observing in every update.
 
@@ -258,13 +268,16 @@ def spaced(rule: Rule, every: int) -> Rule:
     """
     if every < 1:
         raise ValueError(f"`every` must be a positive number of updates, got {every}")
-    return rule if rule.evolve is None else rule._replace(evolve=partial(_evolve_spaced, rule.evolve, every))
+    return rule if rule.evolve is None else rule._replace(evolve=partial(_evolve_spaced, rule, rule.evolve, every))
 
 
 def _evolve_spaced(
-    evolve: Evolve, every: int, state: RuleState, key: Key[Array, ""], step: Step, network: Network
+    rule: Rule, evolve: Evolve, every: int, state: RuleState, key: Key[Array, ""], step: Step, network: Network
 ) -> tuple[RuleState, Evolved]:
-    return evolve_if(jnp.asarray(step) % every == 0, evolve, state, key, step, network)
+    due = jnp.asarray(step) % every == 0
+    if rule.urgent is not None:
+        due |= rule.urgent(state)
+    return evolve_if(due, evolve, state, key, step, network)
 
 
 def evolve_if(

@@ -41,7 +41,7 @@ def plastic(
     seed: int = 0,
     accumulate: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
-    """Train a network with `inner` and let `rule` change it every `every` updates.
+    """Train a network with `inner` and let `rule` change it every `every` updates, or at once where it is `urgent`.
 
     The transformation has the type of what it wraps: it goes wherever an optax optimiser goes. Parameters are exactly
     zero where a mask is False, before and after every update, so forward passes need no change and the gradient at an
@@ -169,6 +169,8 @@ def _update(
     if rule.evolve is not None and key is not None:
         state = state._replace(renewed={path: jnp.zeros((), bool) for path in state.renewed})
         due = (step > 0) & (step % setup.every == 0)
+        if rule.urgent is not None:
+            due |= rule.urgent(state.rule)
         operands = (updates, state, params, dense, batch, activations, key, step)
         updates, state = cond_any(due, partial(_round, setup), _keep, *operands)
     return updates, state
@@ -228,7 +230,10 @@ def _round(
     gradients = leaves_by_path(gradients)
     if state.gathered is not None:
         sums, count = state.gathered
-        gradients |= {path: total / count for path, total in sums.items()}
+        # A round that comes at once may find nothing gathered.
+        gradients |= {
+            path: jnp.where(count > 0, total / jnp.maximum(count, 1), gradients[path]) for path, total in sums.items()
+        }
     remembered, evolved = _evolved(
         setup.rule, state.rule, key, step, Network(moved, gradients, state.masks, activations, batch)
     )

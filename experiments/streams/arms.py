@@ -28,20 +28,29 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 """Arms that are another network, whether with a method or without one."""
 
 
-def arms_of(stream: Stream, wanted: Sequence[str]) -> list[Arm]:
+def arms_of(stream: Stream, wanted: Sequence[str], tuned: dict[str, dict[str, Any]] | None = None) -> list[Arm]:
     """The arms of a stream: always the references, then those wanted (`NAME` or `NAME,KEY=VALUE`), or all methods.
+
+    Args:
+        tuned: settings of methods, for which there are those of settings.json.
 
     Raises:
         ValueError: no such method or setting, one that comes twice, or settings.json is not what it should be.
     """
-    config, tuned = base("streams"), _tuned(stream)
+    config = base("streams")
+    tuned = _tuned(stream) if tuned is None else tuned
     config.agent = defaults(settings_of(ActorCriticSettings))
-    names = [name for name in wanted if name not in REFERENCES] if wanted else [*METHODS, *ARCHITECTURES]
+    names = [name for name in wanted if name not in REFERENCES] if wanted else default_names()
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"--method={name} comes twice; once is enough")
     references = [Arm(FRESH, {}), Arm(RANDOM, {}), Arm(DENSE, {})]
     return references + [_arm(name, config, tuned) for name in names]
+
+
+def default_names() -> list[str]:
+    """All arms but references. A method that needs another network is there with it, and not on its own."""
+    return [*(name for name in METHODS if name != "normalise_and_project"), *ARCHITECTURES]
 
 
 def _tuned(stream: Stream) -> dict[str, dict[str, Any]]:

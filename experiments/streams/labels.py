@@ -21,14 +21,15 @@ from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
 import ne_jax
-from agents.layers import MLP
+from agents.layers import MLP, Injectable
 from agents.types import Clock, Metrics, Params
 from agents.updates import Network, TrainState, make_network
 from configs.common import base
-from experiments.build.optimisers import make_optimisers
+from experiments.build.optimisers import injected, make_optimisers
 from experiments.streams.types import FRESH, RANDOM, Arm, Progress, Stream, TaskRow
 from experiments.train.network_metrics import by_layer, last_layers
 from ne_jax.probe import capacity
+from ne_jax.sparsity import leaves_by_path
 
 TASKS, LATE, UPDATES, BATCH, PICTURES, CLASSES = 10, 6, 6_000, 16, 1_200, 10
 HIDDEN, LEARNING_RATE, ROUND = (100, 100), 1e-3, 1_000
@@ -96,7 +97,8 @@ def make_parts(
     Raises:
         ValueError: the method's settings do not go together, or not with a run of this length.
     """
-    module = MLP(hidden, CLASSES, "lecun", config.agent.layer_norm, config.agent.activation)
+    kind = Injectable if injected(config.plasticity) else MLP
+    module = kind(hidden, CLASSES, "lecun", config.agent.layer_norm, config.agent.activation)
     make = make_optimisers(config, tasks * updates)
     network = make_network("critic", module, (jnp.zeros((1, 64)),), optax.adam(LEARNING_RATE), make, plastic=True)
     return Parts(network, jnp.asarray(pictures), updates)
@@ -197,7 +199,8 @@ def measure(parts: Parts, key: Key[Array, ""], model: TrainState) -> Metrics:
     """Of a network as a task ends: units, features, weights, and how well it would learn something new."""
     batch = parts.pictures[:256]
     activations = ne_jax.flax_activity(parts.network.module.apply)(model.params, (batch,))
-    (last,) = last_layers(activations).values()
+    last = last_layers(activations).values()  # several where there is room for an injection
+    heads = [leaf for path, leaf in leaves_by_path(model.params).items() if path.endswith("head/kernel")]
     masks = ne_jax.masks(model.opt_state)
     few = batch[:PROBE_PICTURES]
     probe = capacity(parts.network.apply, model.params, few, key, parts.network.draw, steps=PROBE_STEPS, masks=masks)
@@ -205,9 +208,9 @@ def measure(parts: Parts, key: Key[Array, ""], model: TrainState) -> Metrics:
         "dormant": ne_jax.dormant_ratio(activations, 0.1),
         "fau": ne_jax.fau(activations),
         "density": ne_jax.density(masks)["all"] if masks else jnp.ones(()),
-        "effective_rank": ne_jax.effective_rank(last),
+        "effective_rank": jnp.stack([ne_jax.effective_rank(h) for h in last]).mean(),
         "weight_norm": ne_jax.norm(model.params),
         "capacity": probe.relative,
-        "feature_norm": ne_jax.feature_norm(last),
-        "head_norm": ne_jax.norm(model.params["head"]["kernel"]),
+        "feature_norm": jnp.stack([ne_jax.feature_norm(h) for h in last]).mean(),
+        "head_norm": ne_jax.norm(heads),
     } | by_layer("dead", ne_jax.dormant_ratio_by_layer(activations))

@@ -44,7 +44,7 @@ class Memory(NamedTuple):
     square: Float[Array, " sketch"]
     """That of their squares."""
     novelty: Float[Array, ""]
-    """The greatest since the last round."""
+    """How far what the network sees has moved, after the newest update."""
     since: Int[Array, ""]
     """Updates since the whole network began, or began anew."""
 
@@ -66,8 +66,8 @@ def lifelong_ne(
     schedule: DensitySchedule,
     initialise: Initialise,
     *,
-    tau: float = 0.1,
-    turnover: float = 0.01,
+    tau: float = 0.25,
+    turnover: float = 0.002,
     maturity: int = 1_000,
     pull: float = 1e-4,
     novelty: float = 0.4,
@@ -93,8 +93,8 @@ def lifelong_ne(
     3. Newborn weights are as `initialise` draws them, times sqrt(inputs / weights of the unit), so that a unit with few
        weights speaks as loud as one with many.
 
-    Where `novelty` was exceeded since the last round, what the network sees has become something else. Then it is drawn
-    anew at the density of the schedule, as in 1 for all units at once, and targets follow (`ne_jax.renewed`).
+    Where `novelty` is exceeded, what the network sees has become something else. Then there is a round at once, in which
+    it is drawn anew at the density of the schedule, as in 1 for all units, and targets follow (`ne_jax.renewed`).
 
     A network without masks takes part in the pull and in beginning anew alone.
 
@@ -126,6 +126,7 @@ def lifelong_ne(
         init=partial(_init, setup),
         observe=partial(_observe, setup),
         reborn=_reborn,
+        urgent=partial(_sees_news, setup) if novelty else None,
         renews=(lambda path, leaf: True) if novelty else None,
         name="lifelong_ne",
     )
@@ -185,8 +186,13 @@ def _observe(setup: _Setup, state: Memory, step: Step, network: Network) -> Memo
         fast=fast,
         slow=slow,
         square=square,
-        novelty=jnp.maximum(state.novelty, jnp.where(state.since > WARM_UP, shift, 0)),
+        novelty=jnp.where(state.since > WARM_UP, shift, 0),
     )
+
+
+def _sees_news(setup: _Setup, state: Memory) -> Bool[Array, ""]:
+    """Must the network begin anew?"""
+    return state.novelty > setup.novelty
 
 
 def _asked(path: str, network: Network) -> Float[Array, " units"]:
@@ -210,7 +216,7 @@ def _sketch(inputs: PyTree) -> Float[Array, "samples sketch"]:
 
 
 def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
-    anew = (state.novelty > setup.novelty) if setup.novelty else jnp.zeros((), bool)
+    anew = _sees_news(setup, state) if setup.novelty else jnp.zeros((), bool)
     layers, old = _following(setup, network.params, network.masks), network.params
     targets = counts_at(setup.schedule, {path: mask.shape for path, mask in network.masks.items()}, step)
     keys = dict(zip(layers, jax.random.split(key, max(len(layers), 1))))
