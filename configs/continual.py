@@ -1,6 +1,8 @@
 """TD3 with Neuroplastic Expansion on a task that changes while it learns: what plasticity is for.
 
 The default is Pendulum-v1 from states, whose mass and length change; environments, replay and updates are one program.
+This shows what it is like; what a method keeps of the ability to learn, beside a fresh network, is measured by
+`python -m experiments.plasticity` (docs/plasticity.md).
 Variants: `:mujoco` is a cycle of four MuJoCo tasks (needs the `gymnasium` extra), `:smoke` and `:mujoco_smoke` only
 touch everything once. configs/common.py says what the other keys mean.
 """

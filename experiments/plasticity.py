@@ -129,7 +129,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The settings of the command line."""
     parser = _Parser("python -m experiments.plasticity", description=__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--stream", action="append", default=[], help="once for each; all without LayerNorm by default")
+    parser.add_argument(
+        "--stream", action="append", default=[], help="once for each; default: labels, relabelled, pixels"
+    )
     parser.add_argument(
         "--method",
         action="append",

@@ -49,12 +49,17 @@ class Parts(NamedTuple):
 
 
 def labels_stream(
-    tasks: int = TASKS, late: int = LATE, updates: int = UPDATES, hidden: Sequence[int] = HIDDEN
+    name: str = "labels",
+    tasks: int = TASKS,
+    late: int = LATE,
+    updates: int = UPDATES,
+    hidden: Sequence[int] = HIDDEN,
+    seconds: float = 60,
 ) -> Stream:
     """The stream of random labels; by default in the size that is reported."""
     protocol = partial(protocol_of, tasks, updates, tuple(hidden))
-    run = partial(train, tasks, updates, tuple(hidden))
-    return Stream("labels", tasks, late, "online accuracy", run, protocol, seconds=60)
+    run = partial(train, name, tasks, updates, tuple(hidden))
+    return Stream(name, tasks, late, "online accuracy", run, protocol, seconds, settings="labels")
 
 
 def protocol_of(tasks: int, updates: int, hidden: tuple[int, ...], arm: Arm) -> dict[str, Any]:
@@ -105,13 +110,18 @@ def make_parts(
 
 
 def train(
-    tasks: int, updates: int, hidden: tuple[int, ...], arm: Arm, seeds: Sequence[int], folder: Path, progress: Progress
+    name: str,
+    tasks: int,
+    updates: int,
+    hidden: tuple[int, ...],
+    arm: Arm,
+    seeds: Sequence[int],
+    folder: Path,
+    progress: Progress,
 ) -> list[TaskRow]:
     """All tasks in turn, seeds side by side, one compiled program for all of them."""
     if arm.name == RANDOM:
-        return [
-            TaskRow("labels", arm.name, seed, task + 1, CHANCE, CHANCE, {}) for task in range(tasks) for seed in seeds
-        ]
+        return [TaskRow(name, arm.name, seed, task + 1, CHANCE, CHANCE, {}) for task in range(tasks) for seed in seeds]
     parts = make_parts(config_of(arm), tasks, updates, hidden, digits())
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     begin = jax.jit(partial(jax.lax.map, partial(new_model, parts)))
@@ -121,11 +131,11 @@ def train(
         if arm.name == FRESH and task:
             model = begin((keys, jnp.full(len(seeds), task)))
         model, curve, measures = learn(keys, np.int32(task), model)
-        curve, found = np.asarray(curve), {name: np.asarray(each) for name, each in measures.items()}
+        curve, found = np.asarray(curve), {key: np.asarray(each) for key, each in measures.items()}
         end = curve[:, -PARTS // 5 :].mean(axis=1)
         for i, seed in enumerate(seeds):
-            values = {name: float(each[i]) for name, each in found.items()}
-            rows.append(TaskRow("labels", arm.name, seed, task + 1, float(curve[i].mean()), float(end[i]), values))
+            values = {key: float(each[i]) for key, each in found.items()}
+            rows.append(TaskRow(name, arm.name, seed, task + 1, float(curve[i].mean()), float(end[i]), values))
         progress((task + 1) / tasks)
     return rows
 

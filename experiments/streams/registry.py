@@ -8,28 +8,31 @@ from experiments.streams.control import Tasks, control_stream
 from experiments.streams.labels import labels_stream
 from experiments.streams.types import Stream
 
-RETURN = "training return per episode"
-NORM = "_norm"
-"""Streams of such names are others with LayerNorm before each ReLU of actor and critic, and references of their own.
-No method was tuned on them, nor on pictures: all control takes the settings of `relabelled`."""
-
-
-def _control(name: str, config: str, count: int, late: int, seconds: float) -> list[Stream]:
-    """A stream of `count` tasks, those from `late` on being late, without LayerNorm and with it."""
-    make = partial(control_stream, count=count, late=late, performance=RETURN, seconds=seconds, settings="relabelled")
-    return [make(name, Tasks(config)), make(f"{name}{NORM}", Tasks(config, (("agent.layer_norm", True),)))]
-
+_states = partial(
+    control_stream, count=5, late=3, performance="training return per episode", seconds=110, settings="relabelled"
+)
+_pixels = partial(
+    control_stream, count=12, late=5, performance="training return per episode", seconds=110, settings="relabelled"
+)
+LAYER_NORM = (("agent.layer_norm", True),)
+"""Before each ReLU of actor and critic; such a stream has references of its own, with it."""
 
 STREAMS: dict[str, Stream] = {
     each.name: each
     for each in (
         labels_stream(),
-        *_control("relabelled", "relabelled", 5, 3, 110),
-        *_control("pixels", "relabelled:pixels", 12, 5, 110),
+        labels_stream("labels_wide", hidden=(256, 256), seconds=200),
+        _states("relabelled", Tasks("relabelled")),
+        _states("relabelled_norm", Tasks("relabelled", LAYER_NORM)),
+        _states("relabelled_wide", Tasks("relabelled", (("agent.hidden", (128, 128)),))),
+        _states("relabelled_reacher", Tasks("relabelled", (("env.name", "Reacher-misc"),))),
+        _pixels("pixels", Tasks("relabelled:pixels")),
+        _pixels("pixels_norm", Tasks("relabelled:pixels", LAYER_NORM)),
     )
 }
 
 
 def default_streams() -> list[str]:
-    """Those without LayerNorm."""
-    return [name for name in STREAMS if not name.endswith(NORM)]
+    """What is compared where no stream is named: all but those whose name has an underscore, which are another form of
+    the stream that stands before it."""
+    return [name for name in STREAMS if "_" not in name]

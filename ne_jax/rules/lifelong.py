@@ -93,8 +93,8 @@ def lifelong_ne(
     3. Newborn weights are as `initialise` draws them, times sqrt(inputs / weights of the unit), so that a unit with few
        weights speaks as loud as one with many.
 
-    Where `novelty` is exceeded, what the network sees has become something else. Then there is a round at once, in which
-    it is drawn anew at the density of the schedule, as in 1 for all units, and targets follow (`ne_jax.renewed`).
+    Where `novelty` is exceeded, what the network sees has become something else. Then there is a round at once, in
+    which it is drawn anew at the density of the schedule, as in 1 for all units, and targets follow (`ne_jax.renewed`).
 
     A network without masks takes part in the pull and in beginning anew alone.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from oracles import primitives
 
 import ne_jax
 from ne_jax.rules import lifelong
@@ -221,12 +222,14 @@ def test_lanes_of_a_vmap_equal_each_alone_and_rounds_stay_a_branch():
             np.testing.assert_allclose(flat(lanes)[path][seed], leaf, rtol=1e-3, atol=1e-5)
         for path, mask in alone[seed][1].masks.items():
             np.testing.assert_array_equal(state.masks[path][seed], mask)
-    text = str(
+    found = primitives(
         jax.make_jaxpr(jax.vmap(update, in_axes=(0, 0, 0, 0, None)))(
             lanes, state, jnp.stack([batch_at(0)] * 2), keys[0], 5
-        )
+        ).jaxpr
     )
-    assert "cond[" in text
+    assert ("cond", False) in found and ("sort", True) in found
+    outside = {name for name, in_cond in found if not in_cond}
+    assert not outside & {"sort", "top_k", "scan", "while", "random_bits"}  # nothing that costs, but in rounds
 
 
 @pytest.mark.parametrize(
