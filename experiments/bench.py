@@ -4,6 +4,7 @@ envs: agent steps per second of host environments, by backend, renderer and rend
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 plasticity: rounds of growth and what is measured of the networks beside updates, for TD3 of width 256.
+methods: the update of TD3 of width 256 with each of some plasticity methods, and their rounds.
 replay: one batch from the replay, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
@@ -33,6 +34,7 @@ from envs.pools.host import HostPool
 from envs.registry import device_env, host_env
 from envs.types import EnvSpec
 from experiments.build.agent import make_agent
+from experiments.build.allocator import keep_freed_memory
 from experiments.build.experiment import setup
 from experiments.build.optimisers import make_optimisers
 from experiments.train.loop import Run
@@ -149,6 +151,23 @@ def bench_plasticity(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
         yield f"{what} every {every:,} updates", 100 * cost / (every * plain), "% of updates"
 
 
+def bench_methods(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
+    """What methods cost: the update of TD3 with nets as published for MuJoCo, rounds every `every` updates included."""
+    obs, scalars = (jax.random.normal(jax.random.key(0), (seeds, 256, width)) for width in (3, 1))
+    batch = Transition(obs, scalars, scalars[..., 0], scalars[..., 0], obs)
+    for method in ("none", "ne", "lifelong_ne", "redo", "regenerative_l2", "continual_backprop", "upgd"):
+        config = gymnax_states.get_config()
+        config.update(agent=td3(), batch_size=256, seeds=tuple(range(seeds)), total_frames=100_000)
+        config.plasticity.update(method=method, every=every)
+        experiment = setup(config)
+        learner, _ = experiment.steps.init(experiment.keys, experiment.pool.reset())
+        update = jax.jit(over_seeds(experiment.agent.update, "vmap", shared=1))
+        times = [_ms(update, learner.agent, batch, experiment.keys, Clock(n, n), repeats=100) for n in (1, 2, every)]
+        critic, both, round_ = times
+        yield f"{method}, an update", (critic + both) / 2, "ms"
+        yield f"{method}, its share of rounds", (round_ - both) / every, "ms of rounds"
+
+
 def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
     """A batch of 84x84 frame stacks, and the bandwidth that its bytes mean."""
     scene = jax.ShapeDtypeStruct((84, 84, 3), jnp.uint8)
@@ -261,12 +280,14 @@ def _ms(fn: Callable[..., Any], *args: Any, repeats: int = 15) -> float:
 
 def main(_: list[str]) -> None:
     """Print a table; the last column is the ratio to the first row of the same bench and unit."""
+    keep_freed_memory()
     variant = _VARIANT.value
     benches: dict[str, Callable[[], Iterator[Row]]] = {
         "envs": bench_envs,
         "render": bench_render,
         "update": lambda: bench_update(variant),
         "plasticity": bench_plasticity,
+        "methods": bench_methods,
         "replay": bench_replay,
         "store": bench_store,
         "frames": bench_frames,
@@ -282,7 +303,18 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _ALL = ["envs", "render", "update", "plasticity", "replay", "store", "frames", "train_states", "train_pixels"]
+    _ALL = [
+        "envs",
+        "render",
+        "update",
+        "plasticity",
+        "methods",
+        "replay",
+        "store",
+        "frames",
+        "train_states",
+        "train_pixels",
+    ]
     _WHAT = flags.DEFINE_multi_enum("what", _ALL, _ALL, "Which parts.")
     _VARIANT = flags.DEFINE_string("variant", "", "Variant of the pixel configs that is measured.")
     app.run(main)

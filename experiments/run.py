@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from experiments.build.allocator import keep_freed_memory
 from experiments.build.presets import apply_preset
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
 
 def run(config: ConfigDict) -> int:
     """Check, build, resume if there is something to resume, train, and draw the curves."""
+    keep_freed_memory()
     # Imported here, so that a mistyped command is answered at once.
     from experiments.build.experiment import setup
     from experiments.build.layers import sparse_layers

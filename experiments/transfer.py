@@ -14,6 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from experiments import evaluate
+from experiments.record.policy import read_config
 from experiments.run import CURABLE
 
 
@@ -24,7 +25,7 @@ def play(folder: Path, renderer: str, episodes: int) -> Float[ndarray, "seeds ep
         FileNotFoundError: the folder holds no run, or no networks yet.
         ValueError: it is no run of dm_control from pixels.
     """
-    config = evaluate.read_config(folder)
+    config = read_config(folder)
     if config.env.kind != "dmc" or not config.env.pixels:
         raise ValueError(
             f"--run={folder} is no run of dm_control from pixels: its pictures come from one renderer only"
@@ -38,7 +39,7 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
     try:
-        trained = evaluate.read_config(folder).env.get("renderer", "gl")
+        trained = read_config(folder).env.get("renderer", "gl")
         before = 0.0
         for renderer in (trained, "gl" if trained == "jax" else "jax"):
             returns = play(folder, renderer, _EPISODES.value)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import traceback
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float32
 
 _BOOT = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # first of all: Ctrl-C is the parent's to handle
+    # First of all: whoever asks to stop, asks the parent. Schedulers send their signals to all processes.
+    "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]\n"
     "import sys; from envs.pools.worker import serve; serve(int(sys.argv[1]))"
 )
 _PATIENCE = 5.0  # seconds that a worker gets to close its environment
@@ -183,7 +183,6 @@ def _end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
 
 def serve(handle: int) -> None:
     """The life of a worker process: makes its lane, then answers each (method, args) with (error, result)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("absl").setLevel(logging.ERROR)  # the suite's models warn of old XML once per process
     pipe = Connection(handle)
     lane: Lane | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -45,8 +46,23 @@ def validate(config: ConfigDict) -> None:
             f"capacity_probe=True probes the actor's own weights, and with agent.ema={config.agent.ema} their average "
             "acts; set one of the two back"
         )
+    seconds_of(config.stop_after)
     _check_dynamic(config)
     _check_budget(config)
+
+
+def seconds_of(stop_after: str) -> int:
+    """The seconds that `stop_after` says, 0 where it is empty.
+
+    Raises:
+        ValueError: it says none.
+    """
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", stop_after)
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if stop_after and not total:
+        raise ValueError(f"stop_after={stop_after!r} is no time; take one such as 3h, 90m, 1h30m or 45s")
+    return total
 
 
 def check_window(config: ConfigDict, updates: int) -> None:

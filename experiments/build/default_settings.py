@@ -205,7 +205,10 @@ class RunSettings:
     capacity_probe: bool = setting(
         False, "with each measurement of plasticity, also how well copies of actor and critic fit random targets"
     )
-    checkpoint_every: int = setting(50_000, "also at the end and on Ctrl-C", unit="frames", least=1)
+    checkpoint_every: int = setting(50_000, "also at the end and when it is stopped", unit="frames", least=1)
+    stop_after: str = setting(
+        "", "time after which the run saves and stops, such as 3h, 90m or 1h30m; the same command goes on; empty: never"
+    )
     replay: ReplaySettings = group(ReplaySettings)
     review: ReviewSettings = group(ReviewSettings)
     plasticity: PlasticitySettings = group(PlasticitySettings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,10 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from agents.updates import train_states
+from experiments.build.checks import seconds_of
 from experiments.build.experiment import Experiment
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
+from experiments.record.saturation import SaturationGuard
+from experiments.record.stopping import StopRequest
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
 from experiments.train.loop import Run
@@ -62,11 +64,12 @@ class Monitor:
             mininterval=1.0,
         )
         self._shown: dict[str, str] = {}
+        self._guard = SaturationGuard(config.seeds, config.total_frames)
         self._clock, self._clock_step = time.perf_counter(), begin
         self._initial: tuple[int, dict[str, Any]] | None = None  # what the networks began with, once it is asked for
-        self.stopped = False
-        """Whether the user has asked to stop."""
-        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        limit = seconds_of(config.stop_after)
+        self.stopped = StopRequest(clock.begun + limit if limit else None)
+        """Whether the run was asked to stop."""
 
     def __call__(self, run: Run) -> Run:
         """Do what is due at `run.step`."""
@@ -80,8 +83,8 @@ class Monitor:
         log = step % self._log_every == 0 or last or switched
         log = log or evaluation
         measured = log if not schedule.measure_every else schedule.measures(step) or last or switched
-        save = (step % self._save_every == 0 and step > 0) or last or self.stopped
-        if not (log or measured or save):
+        save = (step % self._save_every == 0 and step > 0) or last
+        if not (log or measured or save or self.stopped):
             return run
         jax.block_until_ready((run.learner.metrics, run.rollout.episode_step))
         started = time.perf_counter()
@@ -94,10 +97,11 @@ class Monitor:
             self._write(step, values)
         if log:
             run = self._next_interval(run, started)
-        if save:
+        stop = bool(self.stopped)  # perhaps only since the evaluation began
+        if save or stop:
             self.save(run)
         self._clock += time.perf_counter() - started  # nothing of this is training
-        if self.stopped and not last:
+        if stop and not last:
             raise Stopped
         return run
 
@@ -116,23 +120,20 @@ class Monitor:
         self._checkpoints.save(run, self._experiment.pool.snapshot())
 
     def close(self) -> None:
-        """Close all files and give Ctrl-C its usual meaning back."""
-        signal.signal(signal.SIGINT, self._previous_handler)
+        """Close all files and give signals their usual meaning back."""
+        self.stopped.close()
         self._bar.close()
         for writer in self._writers:
             writer.close()
 
-    def _on_interrupt(self, *_: Any) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
-        self.stopped = True
-        tqdm.write("stopping: saving a checkpoint (Ctrl-C again stops at once and loses what came after the last one)")
-
     def _write(self, step: int, values: dict[str, np.ndarray]) -> None:
-        """One row of each seed's metrics, and what the progress bar shows of it."""
+        """One row of each seed's metrics, and what the user is shown of it."""
         for i, writer in enumerate(self._writers):
             writer.write(step, self._experiment.frame(step), {name: float(each[i]) for name, each in values.items()})
         self._show(values)
+        if "plasticity/saturation" in values:
+            for sentence in self._guard(self._experiment.frame(step), values["plasticity/saturation"]):
+                tqdm.write(sentence)
 
     def _next_interval(self, run: Run, begins: float) -> Run:
         """The run with its tallies emptied, after a log point."""

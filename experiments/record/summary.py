@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 
 from agents.updates import train_states
@@ -13,10 +15,10 @@ from experiments.record.folder import Folder
 
 
 class CompileClock:
-    """Seconds that XLA has compiled in this process since the clock was made."""
+    """Seconds that XLA has compiled in this process since the clock was made, and when that was (`time.monotonic`)."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds, self.begun = 0.0, time.monotonic()
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.build.allocator import keep_freed_memory
 from experiments.streams.rows import run_folder, save
 from experiments.streams.types import Arm, Stream
 
@@ -150,6 +151,7 @@ class _Worker:
 def _work(pipe: Connection, seeds: Sequence[int], out: Path) -> None:
     """What a worker does: pairs, until there are no more."""
     os.setpgrp()
+    keep_freed_memory()
     try:
         while True:
             pair = pipe.recv()

@@ -4,10 +4,15 @@ import json
 import subprocess
 import sys
 
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import gymnax_states
-from experiments.evaluate import play, read_config
+from experiments import load_policy
+from experiments.evaluate import play
+from experiments.record.policy import Policy, read_config
 from experiments.run import run
 
 
@@ -30,6 +35,25 @@ def test_a_run_without_networks_is_a_sentence(tmp_path):
         play(tmp_path, read_config(tmp_path), 1)
 
 
+def test_a_policy_stacks_frames_until_the_episode_ends():
+    class Newest:
+        """Acts by the mean of each frame of the stack, the newest last."""
+
+        def act(self, state, obs, key, noise):
+            return obs.reshape(2, 2, 3, 3).mean(axis=(0, 1, 3)) / 255 + state
+
+    policy = Policy(Newest(), 0.5, (2, 2, 3), frame_stack=3)  # pyright: ignore[reportArgumentType]
+    dark, light = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
+    np.testing.assert_allclose(policy(dark), [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(policy(light), [0.5, 0.5, 1.5])
+    np.testing.assert_allclose(policy(dark), [0.5, 1.5, 0.5])
+    policy.reset()
+    np.testing.assert_allclose(policy(light), [1.5, 1.5, 1.5])
+    for wrong in (light[..., 0], light.astype(np.float32), jnp.zeros((2, 2, 9), jnp.uint8)):
+        with pytest.raises(ValueError, match=r"learned from uint8 \[2, 2, 3\], got"):
+            policy(wrong)
+
+
 @pytest.mark.slow
 def test_networks_play_as_they_were_evaluated(tmp_path):
     config = gymnax_states.get_config("smoke")
@@ -41,3 +65,13 @@ def test_networks_play_as_they_were_evaluated(tmp_path):
     for seed, each in zip(config.seeds, returns, strict=True):
         last = json.loads((folder / str(seed) / "metrics.jsonl").read_text().splitlines()[-1])
         assert each[:2].mean() == pytest.approx(last["eval/return"], rel=1e-5)
+
+    policy, env = load_policy(folder, seed=1), gymnasium.make("Pendulum-v1")
+    obs, _ = env.reset(seed=0)
+    actions = [policy(np.asarray(obs)) for _ in range(2)]
+    assert actions[0].shape == (1,) and actions[0].dtype == np.float32 and abs(actions[0][0]) <= 1
+    np.testing.assert_array_equal(*actions)
+    with pytest.raises(ValueError, match=r"learned from float32 \[3\], got float64 \[4\]"):
+        policy(np.zeros(4))
+    with pytest.raises(ValueError, match="has the seeds 0, 1, and no seed 5"):
+        load_policy(folder, seed=5)

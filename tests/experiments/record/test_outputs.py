@@ -294,14 +294,15 @@ def test_an_unknown_variant_is_one_sentence(file):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_exits_130_and_the_run_goes_on(tmp_path):
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_asked_to_stop_it_saves_and_exits_130_and_the_run_goes_on(tmp_path, asked):
     process = command(f"--config.results_dir={tmp_path}")
     metrics = tmp_path / "drq_ne_smoke_cartpole_swingup" / "1" / "metrics.jsonl"
     for _ in range(2400):
         if len(read_metrics(metrics)) > 1:
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
     assert "Traceback" not in err

@@ -1,0 +1,65 @@
+"""Being asked to stop: by signals, by the clock, and what the setting may say."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from configs import gymnax_states
+from experiments.build.checks import seconds_of
+from experiments.record.metrics_files import read_metrics
+from experiments.record.stopping import SIGNALS, StopRequest
+from experiments.run import run
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_asks_and_the_second_stops_at_once(number, capsys):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    stop = StopRequest()
+    try:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert f"stopping ({'Ctrl-C' if number == signal.SIGINT else number.name}): saving" in capsys.readouterr().out
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+    finally:
+        stop.close()
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_it_asks_by_itself_when_its_time_is_over(capsys):
+    late, early = StopRequest(time.monotonic() + 60), StopRequest(time.monotonic() - 1)
+    assert not late and early
+    assert "the time of stop_after is over" in capsys.readouterr().out
+    for each in (early, late):
+        each.close()
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("", 0), ("3h", 10_800), ("90m", 5_400), ("1h30m", 5_400), ("45s", 45)])
+def test_times(said, seconds):
+    assert seconds_of(said) == seconds
+
+
+@pytest.mark.parametrize("said", ["3", "h", "0s", "1.5h", "30m1h", "-3h", "3 h", "3d"])
+def test_what_is_no_time_is_a_sentence(said):
+    with pytest.raises(ValueError, match=r"stop_after='.*' is no time; take one such as 3h, 90m"):
+        seconds_of(said)
+
+
+@pytest.mark.slow
+def test_a_run_whose_time_is_over_goes_on_and_ends_as_if_it_had_not_stopped(tmp_path):
+    ends = []
+    for name in ("whole", "stopped"):
+        config = gymnax_states.get_config("smoke")
+        config.update(results_dir=str(tmp_path / name), eval=dict(episodes=2), video=dict(every=0))
+        if name == "stopped":
+            config.stop_after = "1s"  # over before all is compiled
+            assert run(config) == 130
+            config.stop_after = ""
+        assert run(config) == 0
+        rows = read_metrics(tmp_path / name / "td3_ne_smoke_Pendulum-v1" / "1" / "metrics.jsonl")
+        ends.append([{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows])
+    assert ends[0] == ends[1]
