@@ -19,7 +19,7 @@ from ne_jax.sparsity import Leaves, Masks, kernels, leaves_by_path, select
 from ne_jax.units import Follows, begun_anew, beside, followed
 
 FAST, SLOW = 0.9, 0.99
-"""Decays per update of the two running averages of what a network sees; the second also of what units do."""
+"""Decays per update of the two running averages of what a network sees."""
 WARM_UP = 500
 """Updates after which both averages tell of the present, so that their difference means something."""
 SKETCH, SAMPLES = 64, 32
@@ -31,8 +31,6 @@ class Memory(NamedTuple):
 
     births: Leaves
     """The value that each weight was born with."""
-    drive: dict[str, Float[Array, " units"]]
-    """Running average of the size of the gradient that asks a unit to change."""
     age: dict[str, Int[Array, " units"]]
     """Updates since the unit began, or began anew."""
     due: dict[str, Float[Array, ""]]
@@ -66,10 +64,10 @@ def lifelong_ne(
     schedule: DensitySchedule,
     initialise: Initialise,
     *,
-    tau: float = 0.25,
+    tau: float = 0.001,
     turnover: float = 0.002,
-    maturity: int = 1_000,
-    pull: float = 1e-4,
+    maturity: int = 100,
+    pull: float = 1e-5,
     novelty: float = 0.4,
     follows: Follows = TO_HEAD,
 ) -> Rule:
@@ -79,7 +77,7 @@ def lifelong_ne(
     What differs is what goes, and what happens when growth is over. With the loss L, biases b of a layer's units i, and
     inputs x of the network::
 
-        drive_i = running mean |dL/db_i|                          how much a unit is still asked to change
+        drive_i = |dL/db_i|                                       how much this batch asks a unit to change
         novelty = sum_j |fast_j - slow_j| / sum_j sd(x_j)         of two running means of x, decays 0.9 and 0.99
 
     In every update the loss gets `pull * ||p - p_0||^2`, where p_0 is the value that a weight was born with: survivors
@@ -88,7 +86,8 @@ def lifelong_ne(
     1. Mature units whose drive is at most `tau` of their layer's mean begin anew as wholes, and if these are fewer than
        the `turnover` share, so do the next ones up to it: all that enters them goes, what leads on from them becomes
        zero, and a bundle of births, as many as the layer's average unit has weights, goes to inputs drawn in proportion
-       to the layer's |dense gradient| there.
+       to the layer's |dense gradient| there. A unit that answers to few inputs is silent on many batches, and so is
+       renewed the sooner, the fewer they are.
     2. The births that remain until the schedule is met go to the absent weights of the largest |dense gradient|.
     3. Newborn weights are as `initialise` draws them, times sqrt(inputs / weights of the unit), so that a unit with few
        weights speaks as loud as one with many.
@@ -137,7 +136,6 @@ def _init(setup: _Setup, params: Leaves, masks: Masks) -> Memory:
     units = {path: params[path].shape[-1] for path in masks}
     return Memory(
         births=births(params, masks),
-        drive={path: jnp.zeros(n) for path, n in units.items()},
         age={path: jnp.zeros(n, jnp.int32) for path, n in units.items()},
         due={path: jnp.zeros(()) for path in units},
         fast=jnp.zeros(SKETCH),
@@ -166,9 +164,8 @@ def _reborn(state: Memory, params: Leaves, fresh: dict[str, Bool[Array, "..."]])
 
 
 def _observe(setup: _Setup, state: Memory, step: Step, network: Network) -> Memory:
-    """What units do and what the network sees, after one more update."""
+    """How old units are, and what the network sees, after one more update."""
     state = state._replace(
-        drive={path: SLOW * old + (1 - SLOW) * _asked(path, network) for path, old in state.drive.items()},
         age={path: age + 1 for path, age in state.age.items()},
         since=state.since + 1,
     )
@@ -223,7 +220,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     values = leaves_by_path(setup.initialise(jax.random.fold_in(key, 1)))
     units, due, masks, grown, changed = {}, {}, {}, {}, {}
     for path in layers:
-        idle, due[path] = _to_renew(setup, state, path)
+        idle, due[path] = _to_renew(setup, state, path, _asked(path, network))
         units[path] = idle | anew
         masks[path] = _topology(keys[path], network, path, units[path], targets[path])
         values[path] = jnp.where(masks[path], _loud(values[path], masks[path]), 0)
@@ -237,7 +234,6 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
         fresh = {path: jnp.broadcast_to(anew, leaf.shape) | fresh.get(path, False) for path, leaf in old.items()}
     params = {path: jnp.where(masks[path], leaf, 0) if path in masks else leaf for path, leaf in params.items()}
     after = state._replace(
-        drive={path: jnp.where(flags, 0, state.drive[path]) for path, flags in units.items()},
         age={path: jnp.where(flags, 0, state.age[path]) for path, flags in units.items()},
         due=due,
         novelty=jnp.zeros(()),
@@ -254,9 +250,11 @@ def _alone(path: str, params: Leaves) -> list[str]:
     return [module for module in modules if sum(each.startswith(f"{module}/") for each in paths) == 1][:1]
 
 
-def _to_renew(setup: _Setup, state: Memory, path: str) -> tuple[Bool[Array, " units"], Float[Array, ""]]:
+def _to_renew(
+    setup: _Setup, state: Memory, path: str, drive: Float[Array, " units"]
+) -> tuple[Bool[Array, " units"], Float[Array, ""]]:
     """The units of a layer that begin anew in this round, and what is then still due."""
-    drive, mature = state.drive[path], state.age[path] > setup.maturity
+    mature = state.age[path] > setup.maturity
     due = state.due[path] + setup.turnover * drive.size
     flags = select(-drive, jnp.floor(due).astype(jnp.int32), among=mature)
     flags |= mature & (drive <= setup.tau * drive.mean())

@@ -89,11 +89,9 @@ def flat(tree):
 
 def test_every_update_is_as_described():
     steps, renewals, recycled = history(), 0, 0
-    births, drive = flat(steps[0][0]), {}
+    births = flat(steps[0][0])
     age = {path: np.zeros(np.shape(births[path])[1], int) for path in LAYERS}
     due = dict.fromkeys(LAYERS, 0.0)
-    for path in LAYERS:
-        drive[path] = np.zeros(len(age[path]))
     fast, slow, square, novelty, since = 0.0, 0.0, 0.0, 0.0, 0
     for t in range(UPDATES):
         old, new = flat(steps[t][0]), flat(steps[t + 1][0])
@@ -102,7 +100,6 @@ def test_every_update_is_as_described():
         gradients = flat(steps[t + 1][2])
         moved = {p: old[p] - STEP * (gradients[p] + 2 * PULL * (old[p] - births[p])) * masks.get(p, 1) for p in old}
         for path in LAYERS:
-            drive[path] = 0.99 * drive[path] + 0.01 * np.abs(gradients[path.replace("kernel", "bias")])
             age[path] += 1
         since += 1
         x = np.asarray(batch_at(t), np.float64)
@@ -120,10 +117,10 @@ def test_every_update_is_as_described():
         counts = ne_jax.counts_at(SCHEDULE, {path: mask.shape for path, mask in masks.items()}, t)
         flags = {}
         for path in LAYERS:
-            mature = age[path] > 15
+            mature, drive = age[path] > 15, np.abs(gradients[path.replace("kernel", "bias")])
             due[path] += 0.2 * len(age[path])
-            ripe = [i for i in np.argsort(drive[path], kind="stable") if mature[i]]
-            chosen = {*ripe[: int(due[path])], *np.flatnonzero(mature & (drive[path] <= 0.5 * drive[path].mean()))}
+            ripe = [i for i in np.argsort(drive, kind="stable") if mature[i]]
+            chosen = {*ripe[: int(due[path])], *np.flatnonzero(mature & (drive <= 0.5 * drive.mean()))}
             due[path] = np.clip(due[path] - len(chosen), 0, len(age[path]))
             flags[path] = np.isin(np.arange(len(age[path])), list(chosen)) | anew
             recycled += len(chosen)
@@ -158,8 +155,7 @@ def test_every_update_is_as_described():
             births[following] = np.where(
                 flags[path][:, None] & after.get(following, True), new[following], births[following]
             )
-            for memory in (age, drive):
-                memory[path] = np.where(flags[path], 0, memory[path])
+            age[path] = np.where(flags[path], 0, age[path])
         if anew:
             births, since = dict(new), 0
         novelty = 0.0
@@ -193,7 +189,7 @@ def test_without_novelty_nothing_begins_anew(knobs):
 def test_lanes_of_a_vmap_equal_each_alone_and_rounds_stay_a_branch():
     rule = ne_jax.lifelong_ne(SCHEDULE, initialise, **KNOBS)
     where = begin()[1]
-    tx = ne_jax.plastic(optax.adam(1e-2), rule, EVERY, where=where)
+    tx = ne_jax.plastic(optax.sgd(STEP), rule, EVERY, where=where)
 
     def update(params, state, batch, key, step):
         gradients = jax.grad(loss)(params, batch)
