@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from agents.types import Agent, AgentState
 from experiments.build.experiment import setup
 from experiments.record.checkpoints import load_agent
-from experiments.train.step import greedy_action, stack_frames
+from experiments.train.step import Stack, greedy_action, stack_frames
 
 
 def read_config(folder: Path) -> ConfigDict:
@@ -55,7 +55,7 @@ class Policy:
     def __init__(self, agent: Agent, state: AgentState, shape: tuple[int, ...], frame_stack: int) -> None:
         self._shape, self._frame_stack = shape, frame_stack
         self._dtype = np.uint8 if len(shape) == 3 else np.float32
-        self._stack: np.ndarray | None = None
+        self._stack: Stack | None = None
         self._act = jax.jit(lambda stack: greedy_action(agent, state, stack))
 
     def reset(self) -> None:
@@ -74,7 +74,7 @@ class Policy:
                 f"the policy has learned from {np.dtype(self._dtype)} {list(self._shape)}, got {obs.dtype} "
                 f"{list(obs.shape)}"
             )
-        self._stack = np.asarray(stack_frames(self._frame_stack, self._stack, jnp.asarray(obs.astype(self._dtype))))
+        self._stack = stack_frames(self._frame_stack, self._stack, jnp.asarray(obs.astype(self._dtype)))
         return np.asarray(self._act(self._stack), np.float32)
 
 

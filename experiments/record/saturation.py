@@ -28,7 +28,8 @@ class SaturationGuard:
             if not share > LIMIT:
                 self._since[i], self._told[i] = None, False
                 continue
-            begun = self._since[i] = frame if self._since[i] is None else self._since[i]
+            begun = self._since[i]
+            begun = self._since[i] = frame if begun is None else begun
             if frame - begun >= self._long and not self._told[i]:
                 self._told[i] = True
                 said.append(
