@@ -1,9 +1,10 @@
 """The same small budget of settings for every method: its defaults, and two lists of others.
 
-`candidates.json` beside this file holds those others, {method: [{key: value}, ...]}, written down before any of them
-was run; the same for every stream. `python -m experiments.plasticity --tune` trains all of them on the seeds that it is
-given, and the best of each method, by its performance over the late tasks, becomes DIR/settings.json. What is committed
-as `settings.json` beside this file is what all later comparisons use.
+`candidates.json` beside this file holds those others, {method: [{key: value}, ...]}, the same for every stream. Those
+of rivals were written down before any of them was run; those of `lifelong_ne` come from the work on it.
+`python -m experiments.plasticity --tune` trains all of them on the seeds that it is given, and the best of each method,
+by its performance over the late tasks, becomes DIR/settings.json. What is committed as `settings.json` beside this file
+is what all later comparisons use.
 """
 
 from __future__ import annotations
