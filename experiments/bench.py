@@ -35,7 +35,7 @@ from envs.registry import device_env, host_env
 from envs.types import EnvSpec
 from experiments.build.agent import make_agent
 from experiments.build.allocator import keep_freed_memory
-from experiments.build.experiment import setup
+from experiments.build.experiment import Experiment, setup
 from experiments.build.optimisers import make_optimisers
 from experiments.train.loop import Run
 from experiments.train.seeds import over_seeds
@@ -130,42 +130,38 @@ def _batch(seeds: int, batch: int, size: int) -> Transition:
 
 def bench_plasticity(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
     """TD3 + NE as published for MuJoCo, on Pendulum-v1: what a round and a measurement cost beside an update."""
-    config = gymnax_states.get_config()
-    config.update(agent=td3(), batch_size=256, seeds=tuple(range(seeds)), total_frames=100_000)
-    config.plasticity.every = every
-    experiment = setup(config)
-    agent, keys = experiment.agent, experiment.keys
-    learner, rollout = experiment.steps.init(keys, experiment.pool.reset())
-    obs, scalars = (jax.random.normal(jax.random.key(0), (seeds, 256, width)) for width in (3, 1))
-    batch = Transition(obs, scalars, scalars[..., 0], scalars[..., 0], obs)
-    update = jax.jit(over_seeds(agent.update, "vmap", shared=1))
-    critic, both, round_ = (_ms(update, learner.agent, batch, keys, Clock(n, n), repeats=60) for n in (1, 2, every))
-    measured = _ms(
-        experiment.steps.measure, learner, rollout, keys, experiment.steps.initial(keys, 0), experiment.schedule.at(0)
-    )
-    plain = (critic + both) / 2  # every second update is the actor's too
+    experiment, run, plain, round_ = _td3_update("ne", seeds, every)
+    keys = experiment.keys
+    initial, now = experiment.steps.initial(keys, 0), experiment.schedule.at(0)
+    measured = _ms(experiment.steps.measure, run.learner, run.rollout, keys, initial, now)
     yield f"update, {seeds} seeds", plain, "ms"
-    yield "round of actor and critic on top", round_ - both, "ms"
+    yield "round of actor and critic on top", round_, "ms"
     yield "measurement", measured, "ms"
-    for what, cost in (("rounds", round_ - both), ("measurements", measured)):
+    for what, cost in (("rounds", round_), ("measurements", measured)):
         yield f"{what} every {every:,} updates", 100 * cost / (every * plain), "% of updates"
 
 
 def bench_methods(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
-    """What methods cost: the update of TD3 with nets as published for MuJoCo, rounds every `every` updates included."""
+    """What methods cost in all: an update of the same TD3, with rounds every `every` updates shared out."""
+    for method in ("none", "ne", "lifelong_ne", "redo", "regenerative_l2", "continual_backprop", "upgd"):
+        _, _, plain, round_ = _td3_update(method, seeds, every)
+        yield f"{method}, an update and its share of a round", plain + round_ / every, "ms"
+
+
+def _td3_update(method: str, seeds: int, every: int) -> tuple[Experiment, Run, float, float]:
+    """TD3 of width 256 on Pendulum-v1 as it begins, milliseconds of an update, and those of a round on top."""
+    config = gymnax_states.get_config()
+    config.update(agent=td3(), batch_size=256, seeds=tuple(range(seeds)), total_frames=100_000)
+    config.plasticity.update(method=method, every=every)
+    experiment = setup(config)
+    run = Run(0, *experiment.steps.init(experiment.keys, experiment.pool.reset()))
     obs, scalars = (jax.random.normal(jax.random.key(0), (seeds, 256, width)) for width in (3, 1))
     batch = Transition(obs, scalars, scalars[..., 0], scalars[..., 0], obs)
-    for method in ("none", "ne", "lifelong_ne", "redo", "regenerative_l2", "continual_backprop", "upgd"):
-        config = gymnax_states.get_config()
-        config.update(agent=td3(), batch_size=256, seeds=tuple(range(seeds)), total_frames=100_000)
-        config.plasticity.update(method=method, every=every)
-        experiment = setup(config)
-        learner, _ = experiment.steps.init(experiment.keys, experiment.pool.reset())
-        update = jax.jit(over_seeds(experiment.agent.update, "vmap", shared=1))
-        times = [_ms(update, learner.agent, batch, experiment.keys, Clock(n, n), repeats=100) for n in (1, 2, every)]
-        critic, both, round_ = times
-        yield f"{method}, an update", (critic + both) / 2, "ms"
-        yield f"{method}, its share of rounds", (round_ - both) / every, "ms of rounds"
+    update = jax.jit(over_seeds(experiment.agent.update, "vmap", shared=1))
+    critic, both, round_ = (
+        _ms(update, run.learner.agent, batch, experiment.keys, Clock(n, n), repeats=60) for n in (1, 2, every)
+    )
+    return experiment, run, (critic + both) / 2, round_ - both  # every second update is the actor's too
 
 
 def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
@@ -278,43 +274,32 @@ def _ms(fn: Callable[..., Any], *args: Any, repeats: int = 15) -> float:
     return float(np.median(times))
 
 
+BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
+    "envs": lambda variant: bench_envs(),
+    "render": lambda variant: bench_render(),
+    "update": bench_update,
+    "plasticity": lambda variant: bench_plasticity(),
+    "methods": lambda variant: bench_methods(),
+    "replay": lambda variant: bench_replay(),
+    "store": lambda variant: bench_store(),
+    "frames": lambda variant: bench_frames(),
+    "train_states": lambda variant: bench_train(gymnax_states.get_config),
+    "train_pixels": lambda variant: bench_train(lambda: gymnax_pixels.get_config(variant)),
+}
+
+
 def main(_: list[str]) -> None:
     """Print a table; the last column is the ratio to the first row of the same bench and unit."""
     keep_freed_memory()
-    variant = _VARIANT.value
-    benches: dict[str, Callable[[], Iterator[Row]]] = {
-        "envs": bench_envs,
-        "render": bench_render,
-        "update": lambda: bench_update(variant),
-        "plasticity": bench_plasticity,
-        "methods": bench_methods,
-        "replay": bench_replay,
-        "store": bench_store,
-        "frames": bench_frames,
-        "train_states": lambda: bench_train(gymnax_states.get_config),
-        "train_pixels": lambda: bench_train(lambda: gymnax_pixels.get_config(variant)),
-    }
     print(f"device: {jax.local_devices()[0].device_kind}, jax {jax.__version__}")
     for what in _WHAT.value:
         first: dict[str, float] = {}
-        for name, value, unit in benches[what]():
+        for name, value, unit in BENCHES[what](_VARIANT.value):
             ratio = value / first.setdefault(unit, value)
             print(f"{name:<48} {value:10.2f} {unit:<12} {ratio:6.2f} x", flush=True)
 
 
 if __name__ == "__main__":
-    _ALL = [
-        "envs",
-        "render",
-        "update",
-        "plasticity",
-        "methods",
-        "replay",
-        "store",
-        "frames",
-        "train_states",
-        "train_pixels",
-    ]
-    _WHAT = flags.DEFINE_multi_enum("what", _ALL, _ALL, "Which parts.")
+    _WHAT = flags.DEFINE_multi_enum("what", list(BENCHES), list(BENCHES), "Which parts.")
     _VARIANT = flags.DEFINE_string("variant", "", "Variant of the pixel configs that is measured.")
     app.run(main)

@@ -46,17 +46,14 @@ def play(folder: Path, config: ConfigDict, episodes: int) -> Float[ndarray, "see
 
 def main(_: list[str]) -> int:
     """Print a line per seed and one for all; the exit status is 0, or 2 where there is nothing to play."""
-    from experiments.record.policy import read_config
+    from experiments.record.policy import read_config, with_seeds
     from experiments.record.statistics import bootstrap_ci, iqm
 
     logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
     try:
         config = read_config(folder)
-        absent = [seed for seed in _SEED.value or () if seed not in config.seeds]
-        if absent:
-            raise ValueError(f"--seed={absent[0]} is none of the run's, which are {', '.join(map(str, config.seeds))}")
-        config.seeds = tuple(_SEED.value or config.seeds)
+        config = with_seeds(config, _SEED.value or config.seeds)
         returns = play(folder, config, _EPISODES.value)
     except CURABLE as error:
         print(f"error: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_tuples(each) for key, each in value.items()}
     return tuple(value) if isinstance(value, list) else value
+
+
+def with_seeds(config: ConfigDict, seeds: Sequence[int]) -> ConfigDict:
+    """The config of a run, of these of its seeds alone.
+
+    Raises:
+        ValueError: it has no such seed.
+    """
+    for seed in seeds:
+        if seed not in config.seeds:
+            raise ValueError(f"the run has the seeds {', '.join(map(str, config.seeds))}, and no seed {seed}")
+    config.seeds = tuple(seeds)
+    return config
 
 
 def to_be_played(config: ConfigDict) -> ConfigDict:
@@ -91,10 +105,7 @@ def load_policy(run: str | Path, seed: int | None = None) -> Policy:
     """
     folder, config = Path(run), read_config(Path(run))
     seed = config.seeds[0] if seed is None else seed
-    if seed not in config.seeds:
-        raise ValueError(f"{folder} has the seeds {', '.join(map(str, config.seeds))}, and no seed {seed}")
-    config.seeds = (seed,)
-    experiment = setup(to_be_played(config))
+    experiment = setup(to_be_played(with_seeds(config, [seed])))
     try:
         states = load_agent([folder / str(seed) / "model"], experiment.agent, experiment.keys)
         shape = jax.eval_shape(experiment.spec.observe, experiment.spec.scene).shape

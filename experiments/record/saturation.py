@@ -18,20 +18,20 @@ class SaturationGuard:
 
     def __init__(self, seeds: Sequence[int], total_frames: int) -> None:
         self._seeds, self._long = seeds, SHARE * total_frames
-        self._since: list[int | None] = [None] * len(seeds)
-        self._told = [False] * len(seeds)
+        self._since: dict[int, int] = {}  # the frame from which on a seed has been stuck
+        self._told: set[int] = set()
 
     def __call__(self, frame: int, saturation: Float[np.ndarray, " seeds"]) -> list[str]:
         """Sentences about the seeds that have just been stuck for too long, as measured at `frame`."""
         said = []
-        for i, (seed, share) in enumerate(zip(self._seeds, saturation, strict=True)):
+        for seed, share in zip(self._seeds, saturation, strict=True):
             if not share > LIMIT:
-                self._since[i], self._told[i] = None, False
+                self._since.pop(seed, None)
+                self._told.discard(seed)
                 continue
-            begun = self._since[i]
-            begun = self._since[i] = frame if begun is None else begun
-            if frame - begun >= self._long and not self._told[i]:
-                self._told[i] = True
+            begun = self._since.setdefault(seed, frame)
+            if frame - begun >= self._long and seed not in self._told:
+                self._told.add(seed)
                 said.append(
                     f"seed {seed}: more than {LIMIT:.0%} of the policy's actions have been at their limits since frame "
                     f"{begun:,}, where it hardly learns; a lower agent.learning_rate or replay.reward_scale, or longer "

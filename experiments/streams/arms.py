@@ -50,7 +50,8 @@ def arms_of(stream: Stream, wanted: Sequence[str], tuned: dict[str, dict[str, An
 
 def default_names() -> list[str]:
     """All arms but references. A method that needs another network is there with it, and not on its own."""
-    return [*(name for name in METHODS if name != "normalise_and_project"), *ARCHITECTURES]
+    elsewhere = {each.get("plasticity.method") for each in ARCHITECTURES.values()}
+    return [*(name for name in METHODS if name not in elsewhere), *ARCHITECTURES]
 
 
 def _tuned(stream: Stream) -> dict[str, dict[str, Any]]:

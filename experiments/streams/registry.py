@@ -8,12 +8,9 @@ from experiments.streams.control import Tasks, control_stream
 from experiments.streams.labels import labels_stream
 from experiments.streams.types import Stream
 
-_states = partial(
-    control_stream, count=5, late=3, performance="training return per episode", seconds=110, settings="relabelled"
-)
-_pixels = partial(
-    control_stream, count=12, late=5, performance="training return per episode", seconds=110, settings="relabelled"
-)
+_control = partial(control_stream, performance="training return per episode", seconds=110, settings="relabelled")
+_states = partial(_control, count=5, late=3)
+_pixels = partial(_control, count=12, late=5)
 LAYER_NORM = (("agent.layer_norm", True),)
 """Before each ReLU of actor and critic; such a stream has references of its own, with it."""
 

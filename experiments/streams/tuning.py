@@ -14,12 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.streams.arms import arms_of
 from experiments.streams.measures import interval, late_means
 from experiments.streams.tables import Compared
-from experiments.streams.types import REFERENCES, Arm, Stream
+from experiments.streams.types import Arm, Stream
 
 CANDIDATES = Path(__file__).parent / "candidates.json"
+
+
+def read_candidates() -> dict[str, list[dict[str, Any]]]:
+    """What is tried of each method beside its defaults."""
+    return json.loads(CANDIDATES.read_text())
 
 
 def candidate_arms(stream: Stream, methods: Sequence[str]) -> list[Arm]:
@@ -28,7 +35,7 @@ def candidate_arms(stream: Stream, methods: Sequence[str]) -> list[Arm]:
     Raises:
         ValueError: a method has settings of its own on the command line, or no candidates.
     """
-    candidates, labels = json.loads(CANDIDATES.read_text()), []
+    candidates, labels = read_candidates(), []
     for method in methods or candidates:
         if method not in candidates:
             raise ValueError(f"--tune takes methods by name, one of {', '.join(candidates)}; got {method!r}")
@@ -44,13 +51,13 @@ def _label(method: str, settings: dict[str, Any]) -> str:
 def best_settings(compared: Compared) -> dict[str, dict[str, Any]]:
     """{method: its best settings} by the interquartile mean over seeds; methods that are best as they are, are left
     out, and so are arms with a seed that has no finite performance."""
-    performance = late_means(compared.rows, compared.stream.late)
+    performance, candidates = late_means(compared.rows, compared.stream.late), read_candidates()
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     for name, arm in compared.arms.items():
-        if name in REFERENCES:
+        method, value = name.partition(",")[0], interval(performance[name]).value
+        if method not in candidates or np.isnan(value):  # references, and what else lies there
             continue
-        own = {key.removeprefix("plasticity."): value for key, value in arm.arm.overrides.items()}
-        method, value = own.pop("method"), interval(performance[name]).value
-        if value == value and (method not in best or value > best[method][0]):  # a NaN equals nothing
-            best[method] = (value, own)
+        if method not in best or value > best[method][0]:
+            own = {key.removeprefix("plasticity."): each for key, each in arm.arm.overrides.items()}
+            best[method] = (value, {key: each for key, each in own.items() if key != "method"})
     return {method: settings for method, (_, settings) in best.items() if settings}

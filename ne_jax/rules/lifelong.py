@@ -236,7 +236,6 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     after = state._replace(
         age={path: jnp.where(flags, 0, state.age[path]) for path, flags in units.items()},
         due=due,
-        novelty=jnp.zeros(()),
         since=jnp.where(anew, 0, state.since),
     )
     return after, Evolved(params, masks, fresh, renewed=dict.fromkeys(old, anew) if setup.novelty else None)

@@ -59,6 +59,7 @@ def test_the_best_is_chosen_by_its_performance_in_late_tasks():
         finished("redo", redo(), 0.1),
         finished("redo,redo.tau=0.025", redo(0.025), 0.3),
         finished("redo,redo.tau=0.3", redo(0.3), 0.2),
+        finished("leaky_relu", {"agent.activation": "leaky_relu"}, 0.9),  # of another comparison in the same folder
         finished("ne", {"plasticity.method": "ne"}, 0.2),
         finished("ne,omega=0.9", {"plasticity.method": "ne", "plasticity.omega": 0.9}, float("nan")),
     ]
