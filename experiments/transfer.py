@@ -2,7 +2,7 @@
 
 Plays the networks that a run of dm_control pixels left, greedily, in the same episodes with each renderer, and prints
 the mean returns and their ratio to those with the renderer that the run was trained with. Runs on MJX are played on
-MuJoCo. `gl` needs OpenGL.
+MuJoCo. `gl` needs OpenGL. It is `experiments.evaluate` with `--renderer`, twice.
 """
 
 from __future__ import annotations
@@ -10,28 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from absl import app, flags, logging
-from jaxtyping import Float
-from numpy import ndarray
 
-from experiments import evaluate
+from experiments.evaluate import RENDERERS, drawn_by, play
 from experiments.record.policy import read_config
 from experiments.run import CURABLE
-
-
-def play(folder: Path, renderer: str, episodes: int) -> Float[ndarray, "seeds episodes"]:
-    """Returns of a run's networks in episodes drawn by `renderer`, `jax` or `gl`.
-
-    Raises:
-        FileNotFoundError: the folder holds no run, or no networks yet.
-        ValueError: it is no run of dm_control from pixels.
-    """
-    config = read_config(folder)
-    if config.env.kind != "dmc" or not config.env.pixels:
-        raise ValueError(
-            f"--run={folder} is no run of dm_control from pixels: its pictures come from one renderer only"
-        )
-    config.env.backend, config.env.renderer = "mujoco", renderer
-    return evaluate.play(folder, config, episodes)
 
 
 def main(_: list[str]) -> None:
@@ -41,8 +23,8 @@ def main(_: list[str]) -> None:
     try:
         trained = read_config(folder).env.get("renderer", "gl")
         before = 0.0
-        for renderer in (trained, "gl" if trained == "jax" else "jax"):
-            returns = play(folder, renderer, _EPISODES.value)
+        for renderer in sorted(RENDERERS, key=lambda each: each != trained):
+            returns = play(folder, drawn_by(renderer, folder, read_config(folder)), _EPISODES.value).returns
             mean, seeds = float(returns.mean()), ", ".join(f"{mean:.1f}" for mean in returns.mean(axis=1))
             before = before or mean
             ratio = f"{mean / before:.3f} x" if before else "no ratio to nothing"

@@ -105,11 +105,12 @@ def begun_anew(
     neutral: dict[str, dict[str, float]],
     drawn: Leaves,
     params: Leaves,
+    leading_on: float = 0.0,
 ) -> tuple[Leaves, dict[str, Bool[Array, "..."]]]:
     """The leaves that change when units begin anew, and which of their weights are fresh.
 
-    Such a unit gets incoming weights as drawn, neutral values beside them, and outgoing weights of zero, also into
-    another unit that begins anew.
+    Such a unit gets incoming weights as drawn, neutral values beside them, and outgoing weights of zero, or as drawn
+    times `leading_on`, also into another unit that begins anew.
 
     Args:
         units: the units that begin anew, by the path of their kernel.
@@ -117,6 +118,7 @@ def begun_anew(
         neutral: see `beside`, by the path of the kernel.
         drawn: fresh parameters.
         params: the parameters until now.
+        leading_on: what outgoing weights are, as a multiple of those drawn.
     """
     new: Leaves = {}
     fresh: dict[str, Bool[Array, "..."]] = {}
@@ -130,5 +132,9 @@ def begun_anew(
         for leaf, value in neutral[path].items():
             put(leaf, flags, value)
     for path, following in layers.items():
-        put(following, outgoing(units[path], drawn[following].shape), 0.0)
+        put(
+            following,
+            outgoing(units[path], drawn[following].shape),
+            leading_on * drawn[following] if leading_on else 0.0,
+        )
     return new, fresh

@@ -18,6 +18,7 @@ STREAMS: dict[str, Stream] = {
     each.name: each
     for each in (
         labels_stream(),
+        labels_stream("labels_long", tasks=20, late=11, seconds=120),
         labels_stream("labels_wide", hidden=(256, 256), seconds=200),
         _states("relabelled", Tasks("relabelled")),
         _states("relabelled_norm", Tasks("relabelled", LAYER_NORM)),

@@ -57,6 +57,7 @@ class _Setup(NamedTuple):
     maturity: int
     pull: float
     novelty: float
+    outgoing: float
     follows: Follows
 
 
@@ -69,6 +70,7 @@ def lifelong_ne(
     maturity: int = 100,
     pull: float = 1e-5,
     novelty: float = 0.4,
+    outgoing: float = 2.0,
     follows: Follows = TO_HEAD,
 ) -> Rule:
     """Neuroplastic Expansion (Liu et al., ICLR 2025) made to last; docs/method.md derives it.
@@ -85,9 +87,9 @@ def lifelong_ne(
 
     1. Mature units whose drive is at most `tau` of their layer's mean begin anew as wholes, and if these are fewer than
        the `turnover` share, so do the next ones up to it: all that enters them goes, what leads on from them becomes
-       zero, and a bundle of births, as many as the layer's average unit has weights, goes to inputs drawn in proportion
-       to the layer's |dense gradient| there. A unit that answers to few inputs is silent on many batches, and so is
-       renewed the sooner, the fewer they are.
+       `outgoing` times what is drawn, and a bundle of births, as many as the layer's average unit has weights, goes to
+       inputs drawn in proportion to the layer's |dense gradient| there. A unit that answers to few inputs is silent on
+       many batches, and so is renewed the sooner, the fewer they are.
     2. The births that remain until the schedule is met go to the absent weights of the largest |dense gradient|.
     3. Newborn weights are as `initialise` draws them, times sqrt(inputs / weights of the unit), so that a unit with few
        weights speaks as loud as one with many.
@@ -108,6 +110,8 @@ def lifelong_ne(
         pull: weight of the squared distance to birth in the loss, >= 0.
         novelty: shift of the inputs' mean, in their standard deviations, above which the network begins anew, >= 0; 0:
             never. Inputs of more than 64 numbers are added up in 64 groups, with random signs.
+        outgoing: what leads on from a unit that begins anew, as a multiple of what `initialise` draws, >= 0; 0: nothing
+            at first, so that what the network computes changes by what the old unit did alone.
         follows: says which kernel takes a layer's output.
 
     Raises:
@@ -115,10 +119,16 @@ def lifelong_ne(
     """
     if not 0 <= turnover <= 1:
         raise ValueError(f"turnover must lie in [0, 1], got {turnover}: it is a share of units")
-    for name, value in (("tau", tau), ("maturity", maturity), ("pull", pull), ("novelty", novelty)):
+    for name, value in (
+        ("tau", tau),
+        ("maturity", maturity),
+        ("pull", pull),
+        ("novelty", novelty),
+        ("outgoing", outgoing),
+    ):
         if value < 0:
             raise ValueError(f"{name} must not be negative, got {value}")
-    setup = _Setup(schedule, initialise, tau, turnover, maturity, pull, novelty, follows)
+    setup = _Setup(schedule, initialise, tau, turnover, maturity, pull, novelty, outgoing, follows)
     return Rule(
         evolve=partial(_evolve, setup),
         gradient=partial(_gradient, setup) if pull else None,
@@ -227,7 +237,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
         changed[path] = masks[path] ^ network.masks[path]
         grown[path] = jnp.where(changed[path], values[path], old[path])  # zero where a weight went
     neutral = {path: beside(path, old, _alone(path, old)) for path in layers}
-    params, fresh = begun_anew(units, layers, neutral, values, old | grown)
+    params, fresh = begun_anew(units, layers, neutral, values, old | grown, setup.outgoing)
     fresh |= {path: flags | fresh[path] for path, flags in changed.items()}
     if setup.novelty:
         params = {path: jnp.where(anew, values[path], params.get(path, leaf)) for path, leaf in old.items()}

@@ -59,8 +59,9 @@ def test_networks_play_as_they_were_evaluated(tmp_path):
     config.update(results_dir=str(tmp_path), eval=dict(episodes=2), video=dict(every=0))
     assert run(config) == 0
     folder = tmp_path / "td3_ne_smoke_Pendulum-v1"
-    returns = play(folder, read_config(folder), 3)
+    returns, frames = play(folder, read_config(folder), 3, video_size=32)
     assert returns.shape == (2, 3)
+    assert frames is not None and frames.shape == (2, 200, 32, 32, 3) and frames.std() > 0
     for seed, each in zip(config.seeds, returns, strict=True):
         last = json.loads((folder / str(seed) / "metrics.jsonl").read_text().splitlines()[-1])
         assert each[:2].mean() == pytest.approx(last["eval/return"], rel=1e-5)
@@ -74,3 +75,9 @@ def test_networks_play_as_they_were_evaluated(tmp_path):
         policy(np.zeros(4))
     with pytest.raises(ValueError, match="has the seeds 0, 1, and no seed 5"):
         load_policy(folder, seed=5)
+    done = program("evaluate", f"--run={folder}", "--seed=1", "--episodes=1", "--json", f"--video={tmp_path / 'films'}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["returns"]["1"] == pytest.approx([returns[1, 0]], rel=1e-5)
+    assert {path.name for path in (tmp_path / "films").iterdir()} == {"1.mp4", "grid.mp4"}
+    refused = program("evaluate", f"--run={folder}", "--renderer=gl")
+    assert refused.returncode == 2 and "no run of dm_control from pixels" in refused.stderr

@@ -17,7 +17,7 @@ WIDTHS, EVERY, UPDATES, SWITCH, STEP, PULL = (5, 8, 7, 2), 10, 90, 60, 0.0625, 0
 LAYERS = {"hidden_0/kernel": "hidden_1/kernel", "hidden_1/kernel": "head/kernel"}
 NAMES = ("hidden_0", "hidden_1", "head")
 SCHEDULE = ne_jax.cosine_growth(0.4, 0.8, 50)
-KNOBS: dict[str, Any] = {"tau": 0.5, "turnover": 0.2, "maturity": 15, "pull": PULL, "novelty": 0.4}
+KNOBS: dict[str, Any] = {"tau": 0.5, "turnover": 0.2, "maturity": 15, "pull": PULL, "novelty": 0.4, "outgoing": 1.5}
 
 
 def initialise(key):
@@ -87,6 +87,14 @@ def flat(tree):
     return {path: np.asarray(leaf, np.float64) for path, leaf in ne_jax.leaves_by_path(tree).items()}
 
 
+def as_drawn(t, masks):
+    """What the round at update t draws: kernels of sparse layers so that units with few weights speak as loud."""
+    drawn = flat(initialise(jax.random.fold_in(jax.random.key(1000 + t), 1)))
+    for path, mask in masks.items():
+        drawn[path] = np.where(mask, drawn[path] * np.sqrt(mask.shape[0] / np.maximum(mask.sum(axis=0), 1)), 0)
+    return drawn
+
+
 def test_every_update_is_as_described():
     steps, renewals, recycled = history(), 0, 0
     births = flat(steps[0][0])
@@ -142,8 +150,9 @@ def test_every_update_is_as_described():
             enters = next((flags[before] for before, after_it in LAYERS.items() if after_it == path), False)
             assert (new[path][born & ~np.reshape(enters, (-1, 1))] != 0).all()
             expected[path.replace("kernel", "bias")][fresh] = 0
+        drawn = as_drawn(t, after)
         for path, following in LAYERS.items():
-            expected[following][flags[path]] = 0
+            expected[following][flags[path]] = 1.5 * drawn[following][flags[path]]
         if not anew:
             for path in old:
                 np.testing.assert_allclose(new[path], expected[path], rtol=1e-4, atol=1e-6)
@@ -167,15 +176,11 @@ def test_a_fresh_start_is_a_network_as_initialise_draws_it_and_targets_follow():
     rounds = [t for t in range(UPDATES) if bool(ne_jax.renewed(steps[t + 1][1])["head/kernel"])]
     assert len(rounds) == 1 and SWITCH <= rounds[0] < SWITCH + 3  # at once, and not only in the next round
     (params, state, _) = steps[rounds[0] + 1]
-    drawn = flat(initialise(jax.random.fold_in(jax.random.key(1000 + rounds[0]), 1)))
+    masks = {path: np.asarray(mask) for path, mask in state.masks.items()}
+    drawn = as_drawn(rounds[0], masks)
     for path, leaf in flat(params).items():
-        if path in LAYERS:
-            mask = np.asarray(state.masks[path])
-            loud = drawn[path] * np.sqrt(mask.shape[0] / np.maximum(mask.sum(axis=0), 1))
-            np.testing.assert_allclose(leaf, np.where(mask, loud, 0), rtol=1e-5)
-            assert mask.any(axis=0).all()  # no unit is left without inputs
-        else:
-            np.testing.assert_allclose(leaf, drawn[path], rtol=1e-6)
+        np.testing.assert_allclose(leaf, drawn[path], rtol=1e-5)
+        assert path not in masks or masks[path].any(axis=0).all()  # no unit is left without inputs
     assert all(np.asarray(flag) for flag in ne_jax.renewed(state).values())
 
 
