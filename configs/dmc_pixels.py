@@ -16,8 +16,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def full() -> ConfigDict:
-    """DrQ-v2's published settings for tasks of medium difficulty; the wide layers grow from 20 % to 75 % density."""
+    """DrQ-v2's published settings for the task; the wide layers grow from 20 % to 75 % density."""
     config = base("drq_ne")
+    config.preset = "drqv2"  # frames, replay, noise and what else was published for env.name; empty: as stands here
     config.updates_per_step = 0.5
     config.agent = drq()
     config.replay.nstep = 3
@@ -43,6 +44,7 @@ def quick() -> dict:
     """Small pictures, small nets, a task that is learned in some ten thousand steps; still every part of the job."""
     return dict(
         exp_id="drq_ne_quick",
+        preset="",
         seeds=(0, 1),
         total_frames=60_000,
         seed_frames=2_000,

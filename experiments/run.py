@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.build.allocator import keep_freed_memory
-from experiments.build.presets import apply_preset
+from experiments.build.presets import apply_preset, apply_published
 
 if TYPE_CHECKING:
     from experiments.build.experiment import Experiment
@@ -44,7 +44,11 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
         print(f"error: the config file cannot be read: {str(error).splitlines()[-1].strip()}", file=sys.stderr)
         return 2
     try:
-        apply_preset(CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"]))
+        given = config_flags.get_override_values(flags.FLAGS["config"])
+        word = apply_published(CONFIG.value, given)
+        if word:
+            print(word)
+        apply_preset(CONFIG.value, given)
         return program(CONFIG.value)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

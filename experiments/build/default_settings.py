@@ -177,6 +177,9 @@ class RunSettings:
     results_dir: str = setting("results", "the folder of all results")
     resume: bool = setting(True, "go on from the newest checkpoint of the same experiment")
     overwrite: bool = setting(False, "with resume=False: delete what an earlier run left")
+    preset: Literal["", "drqv2"] = setting(
+        "", "what was published for the task env.name: over the config file, under the command line; see docs/method.md"
+    )
     seeds: tuple[int, ...] = setting((0, 1, 2, 3), "trained side by side")
     over_seeds: Literal["auto", "vmap", "map"] = setting(
         "auto", "batched (vmap), or one after another in one program (map); auto: map for pixels"

@@ -1,4 +1,7 @@
-"""Settings that belong together: `plasticity.preset`. docs/method.md says what they stand for."""
+"""Settings that belong together: `plasticity.preset`, and `preset`, those that were published for a task.
+
+docs/method.md says what they stand for.
+"""
 
 from __future__ import annotations
 
@@ -64,3 +67,61 @@ def apply_preset(config: ConfigDict, given: dict[str, Any]) -> None:
             )
         group, _, setting = key.partition(".")
         config[group][setting] = value
+
+
+def _drqv2() -> dict[str, dict[str, Any]]:
+    """DrQ-v2's settings for each task: its `cfgs/config.yaml` and `cfgs/task/*.yaml`, by dm_control's names."""
+    levels = {
+        "easy": (1_100_000, 100_000),
+        "medium": (3_100_000, 500_000),
+        "hard": (30_100_000, 2_000_000),
+    }
+    tasks = {
+        "easy": "ball_in_cup_catch cartpole_balance cartpole_balance_sparse cartpole_swingup finger_spin hopper_stand "
+        "pendulum_swingup walker_stand walker_walk",
+        "medium": "acrobot_swingup cartpole_swingup_sparse cheetah_run finger_turn_easy finger_turn_hard hopper_hop "
+        "quadruped_run quadruped_walk reacher_easy reacher_hard walker_run",
+        "hard": "humanoid_run humanoid_stand humanoid_walk",
+    }
+    found = {}
+    for level, (frames, std_steps) in levels.items():
+        common = {"total_frames": frames, "agent.std_steps": std_steps, "replay.capacity": 1_000_000}
+        found |= {task: dict(common) for task in tasks[level].split()}
+    found["quadruped_run"]["replay.capacity"] = 100_000
+    for task, settings in found.items():
+        if task.startswith("walker"):
+            settings |= {"replay.nstep": 1, "batch_size": 512}
+        if task.startswith("humanoid"):
+            settings |= {"agent.learning_rate": 8e-5, "agent.projection": 100}
+    return found
+
+
+PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {"drqv2": _drqv2()}
+"""{preset: {task: {key: value}}}; what is the same for all tasks stands in the config files."""
+
+
+def apply_published(config: ConfigDict, given: dict[str, Any]) -> str:
+    """Set in `config` what `preset` stands for with the task that it has; the command line wins over it.
+
+    Args:
+        given: the keys that the command line sets, dotted, with their values.
+
+    Returns:
+        A sentence for the user where nothing was published for the task, else nothing.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if not config.preset:
+        return ""
+    if config.preset not in PUBLISHED:
+        raise ValueError(f"preset must be {' or '.join(PUBLISHED)}, or empty for none; got {config.preset!r}")
+    tasks = PUBLISHED[config.preset]
+    if config.env.name not in tasks:
+        return f"{config.preset} published nothing for {config.env.name}: its settings are those of the config file"
+    for key, value in tasks[config.env.name].items():
+        if key not in given:
+            *groups, name = key.split(".")
+            place = config[groups[0]] if groups else config
+            place[name] = value
+    return ""
