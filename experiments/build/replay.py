@@ -17,7 +17,7 @@ from envs.types import EnvSpec
 def choose_store(config: ConfigDict, spec: EnvSpec, room: float) -> tuple[str, str]:
     """What the replay stores, scene or frame, and, where `replay.store` is auto, why, in words.
 
-    Frames cost memory and no time when they are sampled, scenes the reverse: see the measurements in the README.
+    Frames cost memory and no time when they are sampled, scenes the reverse: see docs/measured.md.
     """
     if config.replay.store != "auto":
         return config.replay.store, ""
