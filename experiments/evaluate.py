@@ -69,8 +69,10 @@ def drawn_by(renderer: str, folder: Path, config: ConfigDict) -> ConfigDict:
 
 def main(_: list[str]) -> int:
     """Print a line per seed and one for all; the exit status is 0, or 2 where there is nothing to play."""
+    from experiments.build.compile_cache import keep_compiled
     from experiments.record.policy import read_config, with_seeds
 
+    keep_compiled()
     logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
     try:

@@ -62,6 +62,7 @@ def run(config: ConfigDict) -> int:
     """Check, build, resume if there is something to resume, train, and draw the curves."""
     keep_freed_memory()
     # Imported here, so that a mistyped command is answered at once.
+    from experiments.build.compile_cache import keep_compiled
     from experiments.build.experiment import setup
     from experiments.build.layers import sparse_layers
     from experiments.record.checkpoints import Checkpoints
@@ -72,6 +73,8 @@ def run(config: ConfigDict) -> int:
     folder, experiment, clock = Folder(config), None, CompileClock()
     try:
         check_folder(folder, config)
+        if config.compile_cache:
+            keep_compiled()
         experiment = setup(config)
         begun = config.resume and folder.config.exists()
         open_folder(folder, config)

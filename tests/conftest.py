@@ -19,6 +19,8 @@ FLAGS = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+# Programs that tests start would fill the user's cache otherwise.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 MAPS, MOST_MAPS = Path("/proc/self/maps"), 45_000
 

@@ -212,6 +212,10 @@ class RunSettings:
     stop_after: str = setting(
         "", "time after which the run saves and stops, such as 3h, 90m or 1h30m; the same command goes on; empty: never"
     )
+    compile_cache: bool = setting(
+        True,
+        "keep compiled programs in ~/.cache/ne_jax, at most 2 GiB, so that the job starts faster when it starts again",
+    )
     replay: ReplaySettings = group(ReplaySettings)
     review: ReviewSettings = group(ReviewSettings)
     plasticity: PlasticitySettings = group(PlasticitySettings)

@@ -18,7 +18,16 @@ from experiments.build.checks import flatten
 from experiments.build.environment import kind_of
 from experiments.record.metrics_files import write_json
 
-NOT_COMPARED = ("resume", "overwrite", "results_dir", "checkpoint_every", "metrics_every", "stop_after", "env.workers")
+NOT_COMPARED = (
+    "resume",
+    "overwrite",
+    "results_dir",
+    "checkpoint_every",
+    "metrics_every",
+    "stop_after",
+    "compile_cache",
+    "env.workers",
+)
 """Keys that say how to start and how to run, not what is computed; so does everything under `video`."""
 
 

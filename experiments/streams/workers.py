@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.build.allocator import keep_freed_memory
+from experiments.build.compile_cache import keep_compiled
 from experiments.streams.rows import run_folder, save
 from experiments.streams.types import Arm, Stream
 
@@ -152,6 +153,7 @@ def _work(pipe: Connection, seeds: Sequence[int], out: Path) -> None:
     """What a worker does: pairs, until there are no more."""
     os.setpgrp()
     keep_freed_memory()
+    keep_compiled()
     try:
         while True:
             pair = pipe.recv()
