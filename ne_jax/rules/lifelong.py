@@ -24,6 +24,8 @@ WARM_UP = 500
 """Updates after which both averages tell of the present, so that their difference means something."""
 SKETCH, SAMPLES = 64, 32
 """What is remembered of the inputs: so many numbers, of so many samples of a batch."""
+FAR = 300.0
+"""Between the ranges of scores that must not meet; logarithms of float32 lie within half of it."""
 
 
 class Memory(NamedTuple):
@@ -278,16 +280,15 @@ def _topology(
     mask, gradient = network.masks[path], jnp.abs(network.gradients[path])
     into = incoming(units, mask.shape)
     kept = mask & ~into
-    count = target - kept.sum()
     # Gumbel noise on log-probabilities draws without replacement, in proportion.
     wish = jnp.log(gradient.mean(axis=-1, keepdims=True) + jnp.finfo(gradient.dtype).tiny)
-    draws = (wish + jax.random.gumbel(key, mask.shape)).reshape(-1, units.size)
-    rank = jnp.argsort(jnp.argsort(-draws, axis=0), axis=0).reshape(mask.shape)
-    bundle = into & (rank < jnp.maximum(target // units.size, 1))
-    bundle = select(draws.reshape(mask.shape), jnp.minimum(count, bundle.sum()), among=bundle)
-    # The gradient into a unit that begins anew tells of the old one: its further places come last.
-    scores = jnp.where(into, -1.0 - rank, gradient)
-    return kept | bundle | select(scores, count - bundle.sum(), among=~kept & ~bundle)
+    draws = jnp.clip(wish + jax.random.gumbel(key, mask.shape), -FAR / 2, FAR / 2)
+    each = jnp.maximum(target // units.size, 1)
+    bundle = into & jax.vmap(select, (-1, None), -1)(draws, each)
+    # One order for all: bundles, then where the gradient asks, which into a unit that begins anew tells of the old one:
+    # its further places come last.
+    scores = jnp.where(bundle, draws + FAR, jnp.where(into, draws - FAR, gradient / (1 + gradient)))
+    return kept | select(scores, target - kept.sum(), among=~kept)
 
 
 def _loud(drawn: Float[Array, "*fan units"], mask: Bool[Array, "*fan units"]) -> Float[Array, "*fan units"]:
