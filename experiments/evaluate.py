@@ -82,7 +82,7 @@ def main(_: list[str]) -> int:
             config = drawn_by(_RENDERER.value, folder, config)
         fps = config.video.fps
         result = play(folder, config, _EPISODES.value, config.video.size if _VIDEO.value else 0)
-        if result.frames is not None:
+        if result.frames is not None and _VIDEO.value:
             _film(Path(_VIDEO.value), config.seeds, result.frames, fps)
     except CURABLE as error:
         print(f"error: {error}", file=sys.stderr)

@@ -27,7 +27,8 @@ def keep_compiled(folder: Path | None = None, limit: int = LIMIT) -> Path | None
     """
     import jax  # takes seconds
 
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    settings = jax.config.values
+    if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
         return None
     root = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ne_jax"
     place = root / f"compiled-{_processor()}"

@@ -231,7 +231,7 @@ def test_lanes_of_a_vmap_equal_each_alone_and_rounds_stay_a_branch():
     )
     assert ("cond", False) in found and ("cumsum", True) in found
     outside = {name for name, in_cond in found if not in_cond}
-    assert not outside & {"sort", "cumsum", "top_k", "scan", "while", "random_bits"}  # nothing that costs, but in rounds
+    assert not outside & {"sort", "cumsum", "top_k", "scan", "while", "random_bits"}  # but in rounds
 
 
 @pytest.mark.parametrize(
