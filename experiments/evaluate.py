@@ -38,10 +38,13 @@ def play(folder: Path, config: ConfigDict, episodes: int, video_size: int = 0) -
         FileNotFoundError: the folder holds no networks yet.
         ValueError: the run has several tasks in turn.
     """
+    from experiments.build.compile_cache import keep_compiled
     from experiments.build.experiment import setup
     from experiments.record.checkpoints import load_agent
     from experiments.record.policy import to_be_played
 
+    if config.get("compile_cache", True):  # runs of earlier versions have no such key
+        keep_compiled()
     config.eval.episodes = episodes
     experiment = setup(to_be_played(config))
     try:
@@ -69,10 +72,8 @@ def drawn_by(renderer: str, folder: Path, config: ConfigDict) -> ConfigDict:
 
 def main(_: list[str]) -> int:
     """Print a line per seed and one for all; the exit status is 0, or 2 where there is nothing to play."""
-    from experiments.build.compile_cache import keep_compiled
     from experiments.record.policy import read_config, with_seeds
 
-    keep_compiled()
     logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
     try:

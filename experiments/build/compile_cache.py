@@ -14,29 +14,25 @@ LEAST_SECONDS = 0.5
 """What compiles in less is compiled each time: reading it would take about as long."""
 
 
-def keep_compiled(folder: Path | None = None, limit: int = LIMIT) -> Path | None:
+def keep_compiled() -> Path | None:
     """Let jax keep what it compiles in a folder of this user, and take it from there; where, or None if nowhere.
 
     Call it before anything is compiled. A program belongs to one kind of processor, so each has a folder of its own:
     a home directory may be shared. Nowhere, if the user has told jax of a place (`JAX_COMPILATION_CACHE_DIR`) or to
     keep nothing (`JAX_ENABLE_COMPILATION_CACHE=false`), or the folder cannot be written to.
-
-    Args:
-        folder: `ne_jax` in the user's cache folder, if none is given.
-        limit: bytes beyond which old programs are deleted.
     """
     import jax  # takes seconds
 
     settings = jax.config.values
     if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
         return None
-    root = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ne_jax"
-    place = root / f"compiled-{_processor()}"
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ne_jax" / f"compiled-{_processor()}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        (place / ".writable").touch()
-        prune(place, limit)
+        prune(place, LIMIT)
     except OSError:
+        return None
+    if not os.access(place, os.W_OK):
         return None
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)

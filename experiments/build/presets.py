@@ -65,8 +65,7 @@ def apply_preset(config: ConfigDict, given: dict[str, Any]) -> None:
                 f"plasticity.preset={name} stands for {key}={value}, and the command line says {given[key]}; "
                 "drop one of the two"
             )
-        group, _, setting = key.partition(".")
-        config[group][setting] = value
+    config.update_from_flattened_dict(PRESETS[name])
 
 
 def _drqv2() -> dict[str, dict[str, Any]]:
@@ -119,9 +118,6 @@ def apply_published(config: ConfigDict, given: dict[str, Any]) -> str:
     tasks = PUBLISHED[config.preset]
     if config.env.name not in tasks:
         return f"{config.preset} published nothing for {config.env.name}: its settings are those of the config file"
-    for key, value in tasks[config.env.name].items():
-        if key not in given:
-            *groups, name = key.split(".")
-            place = config[groups[0]] if groups else config
-            place[name] = value
+    published = tasks[config.env.name]
+    config.update_from_flattened_dict({key: value for key, value in published.items() if key not in given})
     return ""

@@ -107,12 +107,7 @@ def config_of(tasks: Tasks, arm: Arm) -> Any:
         changes |= {"updates_per_step": 0.0, "agent.random_steps": config.total_frames}
     if arm.name not in REFERENCES:
         changes |= arm.overrides
-    for key, value in changes.items():
-        *groups, last = key.split(".")
-        place = config
-        for group in groups:
-            place = place[group]
-        place[last] = value
+    config.update_from_flattened_dict(changes)
     apply_preset(config, changes)
     return config
 

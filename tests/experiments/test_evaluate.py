@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import gymnasium
 import numpy as np
 import pytest
 
 from configs import gymnax_states
+from envs.mujoco.base import RendererName
 from experiments import load_policy
-from experiments.evaluate import play
+from experiments.evaluate import RENDERERS, play
 from experiments.record.policy import Policy, read_config
 from experiments.run import run
 
@@ -32,6 +34,10 @@ def test_a_run_without_networks_is_a_sentence(tmp_path):
     (tmp_path / "config.json").write_text(gymnax_states.get_config("smoke").to_json())
     with pytest.raises(FileNotFoundError, match="holds no networks yet"):
         play(tmp_path, read_config(tmp_path), 1)
+
+
+def test_the_renderers_to_choose_from_are_all_that_there_are():
+    assert set(RENDERERS) == set(get_args(RendererName))  # named there again, as importing them takes seconds
 
 
 def test_a_policy_stacks_frames_until_the_episode_ends():

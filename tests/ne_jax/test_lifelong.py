@@ -179,7 +179,7 @@ def test_a_fresh_start_is_a_network_as_initialise_draws_it_and_targets_follow():
     masks = {path: np.asarray(mask) for path, mask in state.masks.items()}
     drawn = as_drawn(rounds[0], masks)
     for path, leaf in flat(params).items():
-        np.testing.assert_allclose(leaf, drawn[path], rtol=1e-5)
+        np.testing.assert_allclose(leaf, drawn[path], rtol=1e-5 if path in masks else 1e-6)
         assert path not in masks or masks[path].any(axis=0).all()  # no unit is left without inputs
     assert all(np.asarray(flag) for flag in ne_jax.renewed(state).values())
 
@@ -231,7 +231,9 @@ def test_lanes_of_a_vmap_equal_each_alone_and_rounds_stay_a_branch():
     )
     assert ("cond", False) in found and ("cumsum", True) in found
     outside = {name for name, in_cond in found if not in_cond}
-    assert not outside & {"sort", "cumsum", "top_k", "scan", "while", "random_bits"}  # but in rounds
+    assert not outside & {"sort", "cumsum", "top_k", "scan", "while", "random_bits"}, (
+        "nothing that costs, but in rounds"
+    )
 
 
 @pytest.mark.parametrize(
