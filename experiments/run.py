@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/,
 
 # What a user can cure, or has to know in one sentence; anything else is a defect, and shows its traceback.
 CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
+PARSE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error)
+"""What a command line raises that cannot be parsed."""
 
 
 def main(argv: list[str]) -> int:
@@ -44,11 +46,9 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
         print(f"error: the config file cannot be read: {str(error).splitlines()[-1].strip()}", file=sys.stderr)
         return 2
     try:
-        given = config_flags.get_override_values(flags.FLAGS["config"])
-        word = apply_published(CONFIG.value, given)
+        word = _apply_presets(flags.FLAGS)
         if word:
             print(word)
-        apply_preset(CONFIG.value, given)
         return program(CONFIG.value)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,6 +56,35 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
     except KeyboardInterrupt:
         print("\nstopped at once; what came after the last checkpoint is lost", file=sys.stderr)
         return 130
+
+
+def config_of(arguments: Sequence[str]) -> ConfigDict:
+    """The config that `python -m experiments.run ARGUMENTS` trains with.
+
+    Raises:
+        ValueError: the sentence says what is wrong with them.
+    """
+    argv, values = ["run", *arguments], flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    try:
+        _add_keys_of_kind(argv, values)
+        rest = values(argv)
+        config = values["config"].value
+        config.exp_id  # noqa: B018  (a config file that cannot be read raises only when it is used)
+    except PARSE_ERRORS as error:
+        raise ValueError(_sentence(error, argv)) from error
+    if len(rest) > 1:
+        raise ValueError(f"what is {rest[1]!r}? Settings begin with --config.")
+    _apply_presets(values)
+    return config
+
+
+def _apply_presets(values: flags.FlagValues) -> str:
+    """Set what the config's presets stand for, and what there is to say of it."""
+    config, given = values["config"].value, config_flags.get_override_values(values["config"])
+    word = apply_published(config, given)
+    apply_preset(config, given)
+    return word
 
 
 def run(config: ConfigDict) -> int:
@@ -141,9 +170,9 @@ def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, sta
 def parse(argv: list[str]) -> list[str]:
     """Parse the command line; an unknown config key becomes one sentence in place of ml_collections' traceback."""
     try:
-        _add_keys_of_kind(argv)
+        _add_keys_of_kind(argv, flags.FLAGS)
         rest = flags.FLAGS(argv)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as error:
+    except PARSE_ERRORS as error:
         print(f"error: {_sentence(error, argv)}", file=sys.stderr)
         sys.exit(2)
     if flags.FLAGS["verbosity"].using_default_value:
@@ -151,7 +180,7 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def _add_keys_of_kind(argv: list[str]) -> None:
+def _add_keys_of_kind(argv: list[str], values: flags.FlagValues) -> None:
     """Let the command line set any key of the kind of environment, also one that the config file lacks.
 
     Raises:
@@ -168,7 +197,7 @@ def _add_keys_of_kind(argv: list[str]) -> None:
 
         if "kind" in given:
             find_kind(given["kind"])  # says what is wrong with the name before the config file is read
-        parser = flags.FLAGS["config"].parser
+        parser = values["config"].parser
         parser.parse = partial(with_keys_of_kind, given.get("kind"), tuple(given), parser.parse)
 
 

@@ -46,7 +46,8 @@ MAY_IMPORT = {
     # The program that trains is called by others, and by the streams.
     "experiments.run": {"experiments.record", *RECORD},
     "experiments.streams": STREAMS,
-    "experiments": {"experiments.streams", *STREAMS},
+    "experiments.launch": {"experiments.run", *RECORD, "experiments.record"},
+    "experiments": {"experiments.streams", "experiments.launch", *STREAMS},
     "configs": {"agents", "experiments.build", *ENVS, *LIBRARIES},
 }
 PROGRAMS = ("envs.render.fidelity", "envs.render.sheet")

@@ -1,0 +1,69 @@
+"""Check runs as `experiments.run` does, without compiling: `python -m experiments.launch.check`, for the sweep alone.
+
+A process of its own, since it initialises JAX, and what starts runs must not. Reads a list of command lines as JSON
+from its input, and answers with a line of JSON for each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # of the GPU that runs are about to take
+
+
+def answer(arguments: Sequence[str]) -> dict[str, Any]:
+    """All that a sweep has to know of a run, or the `error`, a sentence, for which it would not start.
+
+    `memory` is what its replays take, in bytes, and `beyond_memory` the error where these would not fit here.
+    """
+    from experiments.build.experiment import make_schedule, setup
+    from experiments.record.folder import Folder, check_folder, resolved
+    from experiments.run import CURABLE, config_of
+
+    try:
+        config = config_of(arguments)
+        if config.overwrite or not config.resume:
+            raise ValueError("a sweep goes on where it was stopped, so leave resume=True and overwrite=False")
+        folder = Folder(config)
+        said = resolved(config) | {"exp_id": ""}
+        check_folder(folder, config)
+        found = {
+            "folder": str(folder.root),
+            "seeds": list(config.seeds),
+            "frames": config.total_frames,
+            "checkpoint": str(folder.checkpoint / str(make_schedule(config).total)),
+            "config": said,
+            "memory": 0,
+        }
+    except CURABLE as error:
+        return {"error": _sentence(error)}
+    try:
+        experiment = setup(config)
+    except MemoryError as error:
+        return found | {"beyond_memory": _sentence(error)}
+    except CURABLE as error:
+        return {"error": _sentence(error)}
+    found["memory"] = experiment.replay.nbytes * len(config.seeds)
+    experiment.close()
+    return found
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def main() -> None:
+    """Answer for each command line in turn."""
+    lines = sys.stdout
+    with redirect_stdout(sys.stderr):  # what libraries print is no answer
+        for arguments in json.load(sys.stdin):
+            print(json.dumps(answer(arguments)), file=lines, flush=True)
+
+
+if __name__ == "__main__":
+    main()

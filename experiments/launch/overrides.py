@@ -1,0 +1,197 @@
+"""What varies over a sweep: lists of values to sets of overrides, one for each run, with a name for each."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import random
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+Overrides = dict[str, str]
+"""The keys that a run sets, dotted, with their values as they would stand on the command line."""
+
+OF_THE_SWEEP = ("exp_id", "results_dir")
+"""Keys that a sweep gives to its runs, so that each has a folder of its own."""
+OPENING, CLOSING = "([{", ")]}"
+
+
+def make_overrides(
+    over: Sequence[str],
+    *,
+    zipped: bool = False,
+    table: Path | None = None,
+    count: int | None = None,
+    seed: int = 0,
+) -> list[Overrides]:
+    """The overrides of each run.
+
+    Args:
+        over: `KEY=VALUE,VALUE,...`, one for each key. A comma within brackets or quotes divides nothing.
+        zipped: the first values go together, then the second ones; else every value goes with every other.
+        table: a CSV file with a column for each key and a line for each run, in place of `over`.
+        count: so many of them, drawn without replacement; None: all.
+        seed: of that draw.
+
+    Raises:
+        ValueError: the sentence says what cannot be, and the cure.
+    """
+    if table is not None:
+        if over or zipped:
+            raise ValueError("--file says all that varies; leave out --over and --zip, or the file")
+        found = read_table(table)
+    elif not over:
+        raise ValueError('a sweep needs what varies: --over="KEY=VALUE,VALUE", once for each key, or --file=TABLE.csv')
+    else:
+        found = _combine(_lists(over), zipped)
+    for key in found[0]:
+        if key in OF_THE_SWEEP:
+            raise ValueError(f"{key} names the folders of a sweep's runs; set it for all: --config.{key}=")
+    if count is None:
+        return found
+    if not 1 <= count <= len(found):
+        raise ValueError(f"--random={count} must lie in [1, {len(found)}], for so many runs there are to draw from")
+    drawn = sorted(random.Random(seed).sample(range(len(found)), count))
+    return [found[i] for i in drawn]
+
+
+def _lists(over: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in over:
+        key, equals, text = each.partition("=")
+        key, values = key.strip(), split_values(text, each)
+        if not equals or not re.fullmatch(r"\w[\w.]*", key):
+            raise ValueError(
+                f"--over={each!r} must be KEY=VALUE,VALUE with a key of the config, such as seeds or env.name"
+            )
+        if key in found:
+            raise ValueError(f"--over={key} comes twice; put all its values into one")
+        if not values:
+            raise ValueError(f"--over={each!r} has no value, so there would be no run; give it one or more")
+        found[key] = values
+    return found
+
+
+def split_values(text: str, whole: str) -> list[str]:
+    """The values of a list: divided at commas that stand neither in brackets nor in quotes.
+
+    Raises:
+        ValueError: a bracket or a quote is not closed, or a value is empty; it names the `whole` argument.
+    """
+    values, start, depth, quote = [], 0, 0, ""
+    for i, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in OPENING + CLOSING:
+            depth += 1 if letter in OPENING else -1
+        elif letter == "," and depth == 0:
+            values.append(text[start:i].strip())
+            start = i + 1
+        if depth < 0:
+            break
+    if depth or quote:
+        raise ValueError(f"--over={whole!r} has a bracket or a quote that is not closed, or closed twice")
+    values.append(text[start:].strip())
+    if values == [""]:
+        return []
+    if "" in values:
+        raise ValueError(f"--over={whole!r} has an empty value between two commas or at an end; drop that comma")
+    return values
+
+
+def _combine(lists: dict[str, list[str]], zipped: bool) -> list[Overrides]:
+    if zipped:
+        lengths = {key: len(values) for key, values in lists.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{key} {length}" for key, length in lengths.items())
+            raise ValueError(
+                f"--zip needs as many values of each key, got {told}; leave --zip out for all combinations"
+            )
+    rows = zip(*lists.values(), strict=True) if zipped else itertools.product(*lists.values())
+    return [dict(zip(lists, row, strict=True)) for row in rows]
+
+
+def read_table(path: Path) -> list[Overrides]:
+    """The runs of a CSV file: its first line has the keys, each further one the values of a run.
+
+    Raises:
+        ValueError: it cannot be read, or has no run, or a line has more or fewer values than keys.
+    """
+    try:
+        with path.open(newline="") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"--file={path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(lines) < 2:
+        raise ValueError(f"--file={path} holds no run: its first line has the keys, each further one a run's values")
+    keys, *rows = lines
+    if len(set(keys)) < len(keys) or not all(re.fullmatch(r"\w[\w.]*", key) for key in keys):
+        raise ValueError(
+            f"--file={path} must have different keys of the config in its first line, got {', '.join(keys)}"
+        )
+    for i, row in enumerate(rows, 2):
+        if len(row) != len(keys) or "" in row:
+            raise ValueError(
+                f"--file={path}, line {i} of those that are not empty, must have {len(keys)} values, as the first"
+            )
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+def name_runs(runs: Sequence[Overrides], usual: str) -> list[str]:
+    """A name for each run, which says what varies; it is the run's `exp_id`, beside which the folder has `env.name`.
+
+    Args:
+        usual: of a run about which there is nothing to say but its environment.
+
+    Raises:
+        ValueError: two runs would have the same name and environment.
+    """
+    keys = [key for key in runs[0] if key != "env.name"]
+    short = {key: key.rpartition(".")[2] for key in keys}
+    short = {key: key if list(short.values()).count(name) > 1 else name for key, name in short.items()}
+    names, seen = [], {}
+    for run in runs:
+        name = ",".join(f"{short[key]}={_as_file(run[key])}" for key in keys) or usual
+        folder = (name, _as_file(run.get("env.name", "")))
+        if folder in seen:
+            raise ValueError(
+                f"two runs would have one name, {name}: {_told(seen[folder])}, and {_told(run)}; name each value once"
+            )
+        seen[folder] = run
+        names.append(name)
+    return names
+
+
+def _as_file(value: str) -> str:
+    """A value as part of a file's name."""
+    return re.sub(r"[^\w.+=-]+", "-", value.strip("()[]{}'\", "))
+
+
+def _told(run: Overrides) -> str:
+    return " ".join(f"{key}={value}" for key, value in run.items())
+
+
+def shared_arguments(argv: Iterable[str], runs: Sequence[Overrides]) -> list[str]:
+    """The arguments of the command line that go to all runs: `--config` and `--config.KEY`, as they are.
+
+    Raises:
+        ValueError: one of them is set for all runs, and varies.
+    """
+    found, words = [], iter(argv)
+    for word in words:
+        if not re.match(r"--?(no)?config\b", word):
+            continue
+        key = re.sub(r"^--?(no)?config\.?", "", word.partition("=")[0])
+        if key in runs[0]:
+            raise ValueError(
+                f"{key} is set for all runs by --config.{key}, and varies by --over or --file; drop one of the two"
+            )
+        taken = [word]
+        if "=" not in word and not word.lstrip("-").startswith("noconfig"):
+            value = next(words, None)
+            taken += [value] if value is not None else []
+        found += taken if key not in OF_THE_SWEEP else []
+    return found
