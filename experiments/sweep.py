@@ -57,6 +57,9 @@ def sweep(config: ConfigDict, argv: list[str]) -> int:
         runs = make_plan(shared, overrides, config.results_dir, config.exp_id, tell=_tell_checked)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
+    except KeyboardInterrupt:
+        print("\nstopped before any run has started", file=sys.stderr)
+        return 130
     launcher = _launcher(runs)
     root = sweep_folder(config.results_dir, config.exp_id)
     if _DRY_RUN.value:

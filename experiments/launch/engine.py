@@ -1,4 +1,4 @@
-"""The one loop of a sweep: hand runs to a launcher while it takes them, hear how they end, try again what was killed."""
+"""The one loop of a sweep: give runs to a launcher while it takes them, hear how they end, restart what was killed."""
 
 from __future__ import annotations
 

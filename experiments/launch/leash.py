@@ -1,8 +1,8 @@
 """Start a run so that no other process trains it, and that it does not outlive who started it.
 
 `python -m experiments.launch.leash LOG CORES PARENT COMMAND...` takes a lock on LOG, to which all goes that is printed,
-and becomes COMMAND. The lock is the kernel's (`flock`): it ends with the process, however that ends, so there is none to
-clear away. Where another process still holds it, a run that a killed sweep has left and that is saving, this waits.
+and becomes COMMAND. The lock is the kernel's (`flock`): it ends with the process, however that ends, and is never left
+behind. Where another process still holds it, a run that a killed sweep has left and that is saving, this waits.
 
 On Linux the kernel sends SIGTERM to the run when PARENT dies, SIGKILL included, and the run saves and stops. PARENT 0:
 it lives on by itself. CORES, such as 0,1, are those that it may use; XLA makes as many threads. Empty: all.

@@ -21,8 +21,8 @@ LAST = 0.2
 def write_csv(runs: Sequence[Planned], states: Mapping[str, State], path: Path) -> list[dict[str, Any]]:
     """Write a line for each run and seed; the lines.
 
-    Columns: `run`, what varies by its keys, `seed`, `state`, `frame` (the last one that was logged), `final_return` (see
-    `final_return`), and the newest value of each metric of the run. What was not measured is empty.
+    Columns: `run`, what varies by its keys, `seed`, `state`, `frame` (the last that was logged), `final_return` (as the
+    function says), and the newest value of each metric of the run. What was not measured is empty.
     """
     lines = []
     for run in runs:

@@ -8,12 +8,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C; what SLURM and machines that may be taken away send, some time before they kill."""
 
 
 class StopRequest:
-    """True once the run was asked to stop. While it is open, the first signal asks, and a second one stops at once.
+    """True once the run was asked to stop. While it is open, the first signal asks, and Ctrl-C after it stops at once.
+
+    Other signals may come again: what takes a machine away, and what has started the run, may both send one.
 
     Args:
         deadline: the `time.monotonic()` from which on it asks by itself; None: never.
@@ -35,12 +37,13 @@ class StopRequest:
 
     def _on_signal(self, number: int, _: Any) -> None:
         if self._asked:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self._ask("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
     def _ask(self, why: str) -> None:
         self._asked = True
         tqdm.write(
-            f"stopping ({why}): saving a checkpoint (Ctrl-C, or another signal, stops at once and loses what came "
-            "after the last one)"
+            f"stopping ({why}): saving a checkpoint (Ctrl-C stops at once and loses what came after the last one)"
         )

@@ -14,7 +14,7 @@ from experiments.run import run
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_asks_and_the_second_stops_at_once(number, capsys):
+def test_the_first_signal_asks_and_ctrl_c_after_it_stops_at_once(number, capsys):
     before = [signal.getsignal(each) for each in SIGNALS]
     stop = StopRequest()
     try:
@@ -22,8 +22,11 @@ def test_the_first_signal_asks_and_the_second_stops_at_once(number, capsys):
         os.kill(os.getpid(), number)
         assert stop
         assert f"stopping ({'Ctrl-C' if number == signal.SIGINT else number.name}): saving" in capsys.readouterr().out
+        for again in set(SIGNALS) - {signal.SIGINT}:  # a scheduler's, and that of who has started the run
+            os.kill(os.getpid(), again)
+        assert capsys.readouterr().out == ""
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     finally:
         stop.close()
