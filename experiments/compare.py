@@ -7,7 +7,6 @@ stopped. Table and figure of the methods named go to `{results_dir}/{exp_id}_{en
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from experiments.build.experiment import make_schedule, setup
 from experiments.build.methods import METHODS
 from experiments.build.presets import apply_preset
 from experiments.build.tasks import make_tasks
-from experiments.record.folder import Folder, check_folder
+from experiments.record.folder import Folder, check_config, check_folder
 from experiments.record.metrics_files import read_metrics
 from experiments.record.statistics import bootstrap_ci, iqm
 from experiments.run import CURABLE, command, parse, run
@@ -220,7 +219,8 @@ def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any]
     configs, columns = configs_of(config, methods, given), columns_of(config)
     for label, each in configs.items():
         try:
-            check_folder(Folder(each), each.copy_and_resolve_references())
+            check = check_config if _is_trained(each) else check_folder  # which may have been by several processes
+            check(Folder(each), each.copy_and_resolve_references())
             setup(each.copy_and_resolve_references()).close()
         except CURABLE as error:
             raise ValueError(f"--method={label}: {error}") from error
@@ -254,7 +254,7 @@ def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any]
 
 
 def _is_trained(config: ConfigDict) -> bool:
-    return (Folder(config).checkpoint / str(make_schedule(config).total)).exists()
+    return Folder(config).is_trained(make_schedule(config).total)
 
 
 def _rows(config: ConfigDict) -> list[list[dict]]:
@@ -263,7 +263,7 @@ def _rows(config: ConfigDict) -> list[list[dict]]:
 
 def _notes(config: ConfigDict, configs: Sequence[ConfigDict]) -> list[str]:
     """What the runs were made with, as they say themselves."""
-    made = [json.loads(Folder(each).versions.read_text()) for each in configs]
+    made = [versions for each in configs for versions in Folder(each).all_versions()]
     made = [first | changed for first in made for changed in [{}, *first.get("resumed", [])]]
     where = ", ".join(
         f"{key} {' or '.join(dict.fromkeys(each[key] for each in made))}" for key in ("device", "jax", "commit")

@@ -94,6 +94,7 @@ def run(config: ConfigDict) -> int:
     from experiments.build.compile_cache import keep_compiled
     from experiments.build.experiment import setup
     from experiments.build.layers import sparse_layers
+    from experiments.build.slices import own_seeds
     from experiments.record.checkpoints import Checkpoints
     from experiments.record.curves import draw_curves
     from experiments.record.folder import Folder, check_folder, open_folder
@@ -104,7 +105,9 @@ def run(config: ConfigDict) -> int:
         check_folder(folder, config)
         if config.compile_cache:
             keep_compiled()
-        experiment = setup(config)
+        own = own_seeds(config)
+        experiment = setup(own)
+        config.replay.store = own.replay.store  # the choice of now
         begun = config.resume and folder.config.exists()
         open_folder(folder, config)
         layers = sparse_layers(config, experiment.agent, experiment.schedule.lifetime)
@@ -112,7 +115,7 @@ def run(config: ConfigDict) -> int:
         checkpoints = Checkpoints(folder.checkpoint)
         start = _begin(experiment, checkpoints, layers)
         if begun and start.step == 0:
-            print(f"{folder.root} holds no checkpoint beyond frame 0; starting from there")
+            print(f"{folder.checkpoint.parent} holds no checkpoint beyond frame 0; starting from there")
         status = _train(experiment, folder, checkpoints, start, clock)
     except CURABLE as error:
         logging.debug("%s", traceback.format_exc())  # shown with --verbosity=1

@@ -18,12 +18,13 @@ from absl import app, flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from experiments.launch.engine import Launcher, carry_out
+from experiments.launch.engine import carry_out
 from experiments.launch.local import LocalLauncher, cores_here, gpus_here, make_slots, memory_here
 from experiments.launch.overrides import make_overrides, shared_arguments
 from experiments.launch.plan import Planned, make_plan, sweep_folder
 from experiments.launch.progress import Board, State
 from experiments.launch.results import table, write_csv
+from experiments.launch.slurm import SubmititLauncher, read_settings
 from experiments.run import command, parse
 
 _OVER = flags.DEFINE_multi_string("over", [], "What varies: KEY=VALUE,VALUE. Once for each key.")
@@ -37,6 +38,8 @@ _PARALLEL = flags.DEFINE_integer(
 )
 _MEMORY = flags.DEFINE_float("memory", None, "GB that local runs may take together; all that is free.", lower_bound=0)
 _RETRIES = flags.DEFINE_integer("retries", 2, "How often a run that was killed is started again.", lower_bound=0)
+_SLURM: list[str] = []
+"""The arguments --slurm.KEY=VALUE, which absl's flags do not know."""
 _DRY_RUN = flags.DEFINE_bool("dry-run", False, "Check all runs and list them; start none.")
 
 
@@ -53,15 +56,20 @@ def sweep(config: ConfigDict, argv: list[str]) -> int:
         seed=_RANDOM_SEED.value,
     )
     shared = shared_arguments(argv[1:], overrides)
+    submitting, settings = _LAUNCHER.value == "submitit", read_settings(_SLURM)
+    if settings and not submitting:
+        raise ValueError("--slurm.KEY=VALUE goes with --launcher=submitit")
+    root = sweep_folder(config.results_dir, config.exp_id)
+    jobs = SubmititLauncher(root, settings, _PARALLEL.value) if submitting else None
+    here = jobs is None or jobs.here
     try:
-        runs = make_plan(shared, overrides, config.results_dir, config.exp_id, tell=_tell_checked)
+        runs = make_plan(shared, overrides, config.results_dir, config.exp_id, judge_memory=here, tell=_tell_checked)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     except KeyboardInterrupt:
         print("\nstopped before any run has started", file=sys.stderr)
         return 130
-    launcher = _launcher(runs)
-    root = sweep_folder(config.results_dir, config.exp_id)
+    launcher = jobs or _local_launcher(runs)
     if _DRY_RUN.value:
         return _list(runs)
     (root / "logs").mkdir(parents=True, exist_ok=True)
@@ -76,7 +84,7 @@ def sweep(config: ConfigDict, argv: list[str]) -> int:
     return _status(runs, result.states, result.why, result.stopped)
 
 
-def _launcher(runs: list[Planned]) -> Launcher:
+def _local_launcher(runs: list[Planned]) -> LocalLauncher:
     gpus, memory = gpus_here(), int(_MEMORY.value * 1e9) if _MEMORY.value else memory_here()
     launcher = LocalLauncher(make_slots(_PARALLEL.value, cores_here(), gpus), memory)
     launcher.check(runs)
@@ -108,6 +116,12 @@ def _status(runs: list[Planned], states: Mapping[str, State], why: Mapping[str, 
     return 2 if failed else 0
 
 
+def parse_all(argv: list[str]) -> list[str]:
+    """Parse the command line, `--slurm.*` included."""
+    _SLURM.extend(each for each in argv if each.startswith(("--slurm.", "-slurm.")))
+    return parse([each for each in argv if each not in _SLURM])
+
+
 def main(argv: list[str]) -> int:
     """Carry out the sweep of the command line; the exit status."""
     return command(argv, partial(sweep, argv=sys.argv))
@@ -115,4 +129,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=parse_all)

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.build.default_settings import EnvSettings, RunSettings
+from experiments.build.slices import slice_of
 from settings import check, check_value, settings_of
 
 
@@ -46,6 +47,7 @@ def validate(config: ConfigDict) -> None:
             f"capacity_probe=True probes the actor's own weights, and with agent.ema={config.agent.ema} their average "
             "acts; set one of the two back"
         )
+    slice_of(config)
     seconds_of(config.stop_after)
     _check_dynamic(config)
     _check_budget(config)

@@ -181,6 +181,11 @@ class RunSettings:
         "", "what was published for the task env.name: over the config file, under the command line; see docs/method.md"
     )
     seeds: tuple[int, ...] = setting((0, 1, 2, 3), "trained side by side")
+    slice: str = setting(
+        "",
+        "this process trains seeds[i::n]: i/n with i from 0, such as 0/4; auto: as SLURM or Open MPI number their "
+        "processes; empty: all",
+    )
     over_seeds: Literal["auto", "vmap", "map"] = setting(
         "auto", "batched (vmap), or one after another in one program (map); auto: map for pixels"
     )

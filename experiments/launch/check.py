@@ -22,6 +22,7 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
     `memory` is what its replays take, in bytes, and `beyond_memory` the error where these would not fit here.
     """
     from experiments.build.experiment import make_schedule, setup
+    from experiments.build.slices import own_seeds
     from experiments.record.folder import Folder, check_folder, resolved
     from experiments.run import CURABLE, config_of
 
@@ -32,9 +33,10 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
         folder = Folder(config)
         said = resolved(config) | {"exp_id": ""}
         check_folder(folder, config)
+        own = own_seeds(config)
         found = {
             "folder": str(folder.root),
-            "seeds": list(config.seeds),
+            "seeds": list(own.seeds),
             "frames": config.total_frames,
             "checkpoint": str(folder.checkpoint / str(make_schedule(config).total)),
             "config": said,
@@ -43,12 +45,12 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
     except CURABLE as error:
         return {"error": _sentence(error)}
     try:
-        experiment = setup(config)
+        experiment = setup(own)
     except MemoryError as error:
         return found | {"beyond_memory": _sentence(error)}
     except CURABLE as error:
         return {"error": _sentence(error)}
-    found["memory"] = experiment.replay.nbytes * len(config.seeds)
+    found["memory"] = experiment.replay.nbytes * len(own.seeds)
     experiment.close()
     return found
 

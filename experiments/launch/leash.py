@@ -15,12 +15,13 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
 
-def command(log: Path, cores: str, parent: int, run: list[str]) -> list[str]:
+def command(log: Path, cores: str, parent: int, run: Sequence[str]) -> list[str]:
     """The command line that starts `run` on a leash."""
     return [sys.executable, "-m", "experiments.launch.leash", str(log), cores, str(parent), *run]
 

@@ -14,6 +14,8 @@ Overrides = dict[str, str]
 
 OF_THE_SWEEP = ("exp_id", "results_dir")
 """Keys that a sweep gives to its runs, so that each has a folder of its own."""
+OF_THE_FOLDER = ("env.name", "slice")
+"""Keys of which a run's folder has a part of its own: its end, and what is below it."""
 OPENING, CLOSING = "([{", ")]}"
 
 
@@ -149,13 +151,13 @@ def name_runs(runs: Sequence[Overrides], usual: str) -> list[str]:
     Raises:
         ValueError: two runs would have the same name and environment.
     """
-    keys = [key for key in runs[0] if key != "env.name"]
+    keys = [key for key in runs[0] if key not in OF_THE_FOLDER]
     short = {key: key.rpartition(".")[2] for key in keys}
     short = {key: key if list(short.values()).count(name) > 1 else name for key, name in short.items()}
     names, seen = [], {}
     for run in runs:
         name = ",".join(f"{short[key]}={_as_file(run[key])}" for key in keys) or usual
-        folder = (name, _as_file(run.get("env.name", "")))
+        folder = (name, *(_as_file(run.get(key, "")) for key in OF_THE_FOLDER))
         if folder in seen:
             raise ValueError(
                 f"two runs would have one name, {name}: {_told(seen[folder])}, and {_told(run)}; name each value once"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.launch.overrides import Overrides, name_runs
+from experiments.launch.overrides import OF_THE_FOLDER, Overrides, name_runs
 
 
 class Planned(NamedTuple):
@@ -17,8 +17,8 @@ class Planned(NamedTuple):
 
     name: str
     overrides: Overrides
-    arguments: tuple[str, ...]
-    """Of `python -m experiments.run`."""
+    command: tuple[str, ...]
+    """As it is started."""
     folder: Path
     seeds: tuple[int, ...]
     frames: int
@@ -29,11 +29,6 @@ class Planned(NamedTuple):
     """Bytes of all replays."""
     log: Path
     """What it prints. Whoever trains it holds a lock on this file."""
-
-    @property
-    def command(self) -> list[str]:
-        """As it is started."""
-        return [sys.executable, "-m", "experiments.run", *self.arguments]
 
     @property
     def done(self) -> bool:
@@ -57,7 +52,7 @@ def command_lines(
     found = {}
     for name, each in zip(name_runs(overrides, exp_id), overrides, strict=True):
         own = {"results_dir": str(sweep_folder(results_dir, exp_id)), "exp_id": name, **each}
-        label = f"{name} {each['env.name']}" if "env.name" in each else name
+        label = " ".join([name, *(each[key] for key in OF_THE_FOLDER if key in each)])
         found[label] = (*shared, *(f"--config.{key}={value}" for key, value in own.items()))
     return found
 
@@ -96,7 +91,7 @@ def make_plan(
             Planned(
                 name,
                 own,
-                arguments,
+                (sys.executable, "-m", "experiments.run", *arguments),
                 Path(found["folder"]),
                 tuple(found["seeds"]),
                 found["frames"],

@@ -58,9 +58,10 @@ def final_return(rows: Sequence[Mapping[str, Any]], frames: int) -> float | None
 
 
 def table(runs: Sequence[Planned], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: the final return of each set of overrides, over all its seeds, those of a varying `seeds` together."""
-    overrides = {run.name: {key: value for key, value in run.overrides.items() if key != "seeds"} for run in runs}
-    keys = list(next(iter(overrides.values()))) or ["seeds"]
+    """Markdown: the final return of each set of overrides, over all its seeds, be they of one run or of several."""
+    of_seeds = ("seeds", "slice")
+    overrides = {run.name: {key: value for key, value in run.overrides.items() if key not in of_seeds} for run in runs}
+    keys = list(next(iter(overrides.values()))) or ["run"]
     groups: dict[tuple[str, ...], list[float]] = {}
     for line in lines:
         group = groups.setdefault(tuple(overrides[line["run"]].get(key, "all") for key in keys), [])

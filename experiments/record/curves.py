@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def draw_curves(root: Path) -> Path:
         axes.set(title=title, xlabel="environment frames per seed")
         axes.grid(alpha=0.3)
     figure.suptitle(root.name)
-    figure.savefig(root / "curves.png", dpi=110)
-    return root / "curves.png"
+    drawn = root / f".curves_{uuid.uuid4().hex}.png"  # another slice of the run may draw at the same time
+    figure.savefig(drawn, dpi=110)
+    return drawn.replace(root / "curves.png")
 
 
 def _draw_returns(axes: Any, rows: dict[str, list[dict]], columns: list[str]) -> None:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from experiments.build.checks import flatten
 from experiments.build.environment import kind_of
+from experiments.build.slices import Slice, slice_of
 from experiments.record.metrics_files import write_json
 
 NOT_COMPARED = (
@@ -27,19 +28,31 @@ NOT_COMPARED = (
     "stop_after",
     "compile_cache",
     "env.workers",
+    "slice",
 )
 """Keys that say how to start and how to run, not what is computed; so does everything under `video`."""
 
 
 class Folder:
-    """Paths below `{results_dir}/{exp_id}_{env.name}`."""
+    """Paths below `{results_dir}/{exp_id}_{env.name}`.
+
+    Where the seeds are spread over processes (`config.slice`), what belongs to one process lies in `slices/i_of_n`, and
+    what belongs to a seed, and the config of the whole run, where they always do.
+
+    Raises:
+        ValueError: `config.slice` is none.
+    """
 
     def __init__(self, config: ConfigDict) -> None:
         self.root = Path(config.results_dir) / f"{config.exp_id}_{config.env.name}"
-        self.config = self.root / "config.json"
-        self.versions = self.root / "versions.json"
-        self.checkpoint = self.root / "checkpoint"
+        self.slice = slice_of(config)
+        own = self._own(self.slice) if self.slice else self.root
+        self.config = own / "config.json"
+        self.versions = own / "versions.json"
+        self.checkpoint = own / "checkpoint"
+        self.grid = own / "grid.mp4"
         self.curves = self.root / "curves.png"
+        self.whole_config = self.root / "config.json"
 
     def seed(self, seed: int) -> Path:
         """The folder of one seed."""
@@ -49,26 +62,62 @@ class Folder:
         """A greedy rollout at `frame`."""
         return self.seed(seed) / "videos" / f"eval_{frame}.mp4"
 
-    def grid(self) -> Path:
-        """The newest rollouts of all seeds."""
-        return self.root / "grid.mp4"
+    def _own(self, part: Slice) -> Path:
+        return self.root / "slices" / part.name
+
+    def counts(self) -> set[int]:
+        """Over how many processes the seeds were spread by those that have written here; one number, or none."""
+        found = {int(path.name.partition("_of_")[2]) for path in self.root.glob("slices/*_of_*")}
+        return found | ({1} if (self.root / "versions.json").exists() else set())
+
+    def is_trained(self, steps: int) -> bool:
+        """Whether the run, all its slices, has come to its last step."""
+        return (self.root / "checkpoint" / str(steps)).exists() or any(
+            all((self._own(Slice(i, n)) / "checkpoint" / str(steps)).exists() for i in range(n))
+            for n in self.counts() - {1}
+        )
+
+    def all_versions(self) -> list[dict[str, Any]]:
+        """What each process that has written here has kept in its `versions.json`."""
+        paths = [self.root / "versions.json", *sorted(self.root.glob("slices/*/versions.json"))]
+        return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
 def check_folder(folder: Folder, config: ConfigDict) -> None:
     """Refuse to mix runs, before anything expensive starts. Takes over the earlier choice where a setting is `auto`.
 
     Raises:
-        FileExistsError: the folder holds a run with another config, or any run while `resume=False`.
-        ValueError: `overwrite` without `resume=False`.
+        FileExistsError: the folder holds a run with another config, or spread over another number of processes, or any
+            run while `resume=False`.
+        ValueError: `overwrite` without `resume=False`, or by one process of several.
     """
+    if config.overwrite and folder.slice:
+        raise ValueError(
+            f"overwrite=True with slice={config.slice} would delete what the other processes have; delete "
+            f"{folder.root} by hand, or give --config.exp_id another name"
+        )
+    check_config(folder, config)
+    there, own = folder.counts(), folder.slice.count if folder.slice else 1
+    if not config.overwrite and there - {own}:
+        count = max(there - {own})
+        then = "by one process, without slice" if count == 1 else f"by {count} processes, slice=0/{count} and so on"
+        raise FileExistsError(
+            f"{folder.root} was written {then}, and now slice={config.slice!r}; go on as it was begun, or give "
+            "--config.exp_id another name"
+        )
+
+
+def check_config(folder: Folder, config: ConfigDict) -> None:
+    """As `check_folder`, whatever the number of processes was."""
     if config.overwrite and config.resume:
         raise ValueError("overwrite=True deletes an earlier run and needs --config.resume=False beside it")
-    if config.overwrite or not folder.config.exists():
+    written = [path for path in (folder.config, folder.whole_config) if path.exists()]
+    if config.overwrite or not written:
         return
-    earlier = json.loads(folder.config.read_text())
+    earlier = json.loads(written[0].read_text())
     if config.replay.store == "auto" and config.resume:
         config.replay.store = earlier["replay"]["store"]  # the choice of then
-    if not config.resume:
+    if not config.resume and folder.config.exists():
         raise FileExistsError(
             f"{folder.root} holds a run already; give --config.exp_id another name, "
             "or delete that run with --config.overwrite=True"
@@ -84,11 +133,17 @@ def check_folder(folder: Folder, config: ConfigDict) -> None:
 def open_folder(folder: Folder, config: ConfigDict) -> None:
     """Make the folder, or empty it where the config says so, and write `config.json` and `versions.json`.
 
+    The `config.json` that others read is that of the whole run, which any slice may write.
+
     `versions.json` keeps what the run began with; each resume adds what was different then to its list `resumed`.
     """
     if config.overwrite and folder.config.exists():  # never a folder that is not a run's
         shutil.rmtree(folder.root)
     write_json(folder.config, resolved(config))
+    if folder.slice:
+        own = folder.whole_config.with_name(f"config_{folder.slice.name}.json")
+        write_json(own, resolved(config) | {"slice": ""})
+        own.replace(folder.whole_config)
     now = versions(config)
     if folder.versions.exists():
         first = json.loads(folder.versions.read_text())

@@ -216,7 +216,7 @@ class Monitor:
         try:
             for i, seed in enumerate(experiment.config.seeds):
                 write_video(self._folder.video(seed, experiment.frame(step)), frames[i], fps)
-            write_video(self._folder.grid(), grid(frames), fps)
+            write_video(self._folder.grid, grid(frames), fps)
         except (RuntimeError, OSError) as error:
             tqdm.write(f"the video at frame {experiment.frame(step)} could not be written: {error}")
 

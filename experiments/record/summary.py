@@ -42,7 +42,8 @@ def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str
         "device": f"{device.platform} ({device.device_kind}), {jax.local_device_count()} in all",
         "environment": f"{spec.name}, {view}, action repeat {spec.action_repeat}, "
         f"{schedule.num_envs} per seed, {where}",
-        "seeds": f"{', '.join(map(str, config.seeds))} side by side by {seeds_mode(config, spec)}",
+        "seeds": f"{', '.join(map(str, config.seeds))} side by side by {seeds_mode(config, spec)}"
+        + (f", process {folder.slice.index} of {folder.slice.count}, counted from 0" if folder.slice else ""),
         "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} steps, "
         f"{schedule.updates(schedule.total):,} updates per seed",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",

@@ -59,7 +59,7 @@ def test_every_file_is_there(done):
 
 def test_videos_open_and_move(done):
     config, folder = done
-    files = [folder.video(seed, config.total_frames) for seed in config.seeds] + [folder.grid()]
+    files = [folder.video(seed, config.total_frames) for seed in config.seeds] + [folder.grid]
     shapes = []
     for file in files:
         video = np.asarray(mediapy.read_video(file))
