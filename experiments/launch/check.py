@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # of the GPU that runs are about to take
-
 
 def answer(arguments: Sequence[str]) -> dict[str, Any]:
     """All that a sweep has to know of a run, or the `error`, a sentence, for which it would not start.
@@ -30,6 +28,8 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
         config = config_of(arguments)
         if config.overwrite or not config.resume:
             raise ValueError("a sweep goes on where it was stopped, so leave resume=True and overwrite=False")
+        if config.stop_after:
+            raise ValueError("a sweep takes a run that stops by itself for one that was killed; leave stop_after empty")
         folder = Folder(config)
         said = resolved(config) | {"exp_id": ""}
         check_folder(folder, config)
@@ -61,6 +61,7 @@ def _sentence(error: BaseException) -> str:
 
 def main() -> None:
     """Answer for each command line in turn."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # of the GPU that runs are about to take
     lines = sys.stdout
     with redirect_stdout(sys.stderr):  # what libraries print is no answer
         for arguments in json.load(sys.stdin):

@@ -69,12 +69,11 @@ def gpus_here() -> list[str]:
 def memory_here() -> int:
     """Bytes that are free in this machine, or left to this container."""
     free, root = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
-    limit = _read(root / "memory.max")
-    return min(free, int(limit) - int(_read(root / "memory.current") or 0)) if limit.isdigit() else free
-
-
-def _read(path: Path) -> str:
-    return path.read_text().strip() if path.exists() else ""
+    limit = (root / "memory.max").read_text().strip() if (root / "memory.max").exists() else "max"
+    if limit == "max":
+        return free
+    counted = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+    return min(free, int(limit) - int(counted["anon"]))  # files that are cached make room
 
 
 class LocalLauncher:

@@ -98,12 +98,14 @@ class Board:
         self._looked = now if look else self._looked
         first = not self._states
         self._states, self._why = dict(states), dict(why)
+        if first and not self._live:
+            self._console.print(self._summary())
+            changed = [name for name in changed if states[name] is State.RUNNING]
         if self._live and (look or changed):
             self._live.update(self.table(self._console.height - 4), refresh=True)
         elif not self._live:
             for name in changed:
-                if not (first and states[name] is State.WAITING):
-                    self._console.print(self._line(name), markup=False, soft_wrap=True)
+                self._console.print(self._line(name), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """The table stays as it was last."""

@@ -28,8 +28,7 @@ def write_csv(runs: Sequence[Planned], states: Mapping[str, State], path: Path) 
     for run in runs:
         for seed in run.seeds:
             rows = read_metrics(run.folder / str(seed) / "metrics.jsonl")
-            own = {f"config.{key}" if key in ("seed", "run") else key: value for key, value in run.overrides.items()}
-            line: dict[str, Any] = {"run": run.name, **own, "seed": seed, "state": states[run.name].value}
+            line: dict[str, Any] = {"run": run.name, **run.overrides, "seed": seed, "state": states[run.name].value}
             line |= {"frame": rows[-1]["frame"] if rows else 0, "final_return": final_return(rows, run.frames)}
             newest: dict[str, Any] = {}
             for row in rows:

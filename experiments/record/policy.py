@@ -27,7 +27,8 @@ def read_config(folder: Path) -> ConfigDict:
     """
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} holds no config.json; give a folder that experiments.run has made")
-    return ConfigDict(_with_tuples(json.loads((folder / "config.json").read_text())))
+    written = json.loads((folder / "config.json").read_text())
+    return ConfigDict({"slice": ""} | _with_tuples(written))  # of which runs knew nothing before 2026-11-28
 
 
 def _with_tuples(value: Any) -> Any:
