@@ -16,7 +16,6 @@ from pathlib import Path
 
 from absl import app, flags
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from experiments.launch.engine import carry_out
 from experiments.launch.local import LocalLauncher, cores_here, gpus_here, make_slots, memory_here
@@ -37,9 +36,9 @@ _PARALLEL = flags.DEFINE_integer(
     "max-parallel", None, "Runs at a time; local: as many as GPUs, or cores.", lower_bound=1
 )
 _MEMORY = flags.DEFINE_float("memory", None, "GB that local runs may take together; all that is free.", lower_bound=0)
-_RETRIES = flags.DEFINE_integer("retries", 2, "How often a run that was killed is started again.", lower_bound=0)
-_SLURM: list[str] = []
-"""The arguments --slurm.KEY=VALUE, which absl's flags do not know."""
+_RETRIES = flags.DEFINE_integer(
+    "retries", 2, "How often a run that was killed, no further, is started again.", lower_bound=0
+)
 _DRY_RUN = flags.DEFINE_bool("dry-run", False, "Check all runs and list them; start none.")
 
 
@@ -56,7 +55,7 @@ def sweep(config: ConfigDict, argv: list[str]) -> int:
         seed=_RANDOM_SEED.value,
     )
     shared = shared_arguments(argv[1:], overrides)
-    submitting, settings = _LAUNCHER.value == "submitit", read_settings(_SLURM)
+    submitting, settings = _LAUNCHER.value == "submitit", read_settings(filter(_is_slurms, argv))
     if settings and not submitting:
         raise ValueError("--slurm.KEY=VALUE goes with --launcher=submitit")
     root = sweep_folder(config.results_dir, config.exp_id)
@@ -98,8 +97,6 @@ def _tell_checked(done: int, of: int) -> None:
 
 def _list(runs: list[Planned]) -> int:
     """What would be started, as command lines."""
-    board = Board(runs, Console(file=sys.stdout, force_terminal=False))
-    board({run.name: State.DONE if run.done else State.WAITING for run in runs}, {})
     for run in runs:
         print(f"{'done' if run.done else 'to do'}: {shlex.join(['python', *run.command[1:]])}")
     print(f"{len(runs)} runs, {sum(run.done for run in runs)} of them done; all can be as they are asked for")
@@ -117,9 +114,12 @@ def _status(runs: list[Planned], states: Mapping[str, State], why: Mapping[str, 
 
 
 def parse_all(argv: list[str]) -> list[str]:
-    """Parse the command line, `--slurm.*` included."""
-    _SLURM.extend(each for each in argv if each.startswith(("--slurm.", "-slurm.")))
-    return parse([each for each in argv if each not in _SLURM])
+    """Parse the command line, but for --slurm.KEY=VALUE, whose keys are submitit's."""
+    return parse([each for each in argv if not _is_slurms(each)])
+
+
+def _is_slurms(argument: str) -> bool:
+    return argument.startswith(("--slurm.", "-slurm."))
 
 
 def main(argv: list[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from experiments.launch.plan import Planned
-from experiments.launch.progress import State
+from experiments.launch.progress import State, progress_of
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 STOPPED = 130
@@ -87,12 +87,12 @@ def carry_out(
     Args:
         tell: called with the state of each run, and why it failed, about every second.
         say: called with a sentence for the user.
-        retries: how often a run that died without a word is started again.
+        retries: how often a run that died without a word, no further than before, is started again.
     """
     by_name = {run.name: run for run in runs}
     states = {run.name: State.DONE if run.done else State.WAITING for run in runs}
     why: dict[str, str] = {}
-    tries, stop, told = Counter[str](), Stop(), False
+    tries, reached, stop, told = Counter[str](), Counter[str](), Stop(), False
     try:
         while True:
             if stop.at_once:
@@ -109,6 +109,9 @@ def carry_out(
             if State.RUNNING not in states.values():
                 break
             for name, status in launcher.ended(1.0):
+                frame = progress_of(by_name[name]).frame
+                tries[name] *= frame <= reached[name]
+                reached[name] = max(reached[name], frame)
                 states[name], reason = _after(by_name[name], status, told, tries[name] < retries)
                 tries[name] += states[name] is State.WAITING
                 why |= {name: reason} if reason else {}

@@ -89,7 +89,7 @@ def load_submitit() -> Any:
         ) from error
 
 
-def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
+def read_settings(arguments: Iterable[str]) -> dict[str, Any]:
     """Settings of `--slurm.KEY=VALUE`; a value that reads as a number is one.
 
     Raises:

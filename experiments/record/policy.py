@@ -28,7 +28,7 @@ def read_config(folder: Path) -> ConfigDict:
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} holds no config.json; give a folder that experiments.run has made")
     written = json.loads((folder / "config.json").read_text())
-    return ConfigDict({"slice": ""} | _with_tuples(written))  # of which runs knew nothing before 2026-11-28
+    return ConfigDict({"slice": ""} | _with_tuples(written))  # which runs of earlier commits lack
 
 
 def _with_tuples(value: Any) -> Any:

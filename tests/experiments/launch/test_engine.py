@@ -71,6 +71,21 @@ def test_a_run_that_was_killed_goes_on_and_one_that_refuses_does_not(tmp_path):
     assert set(sweep(tmp_path, {"b": [0], "c": [0], "a": []})[1].states.values()) == {State.DONE}  # again
 
 
+def test_a_run_that_comes_further_is_always_started_again(tmp_path):
+    run, launcher = planned(tmp_path, "a"), FakeLauncher({"a": [-9] * 5})
+    begin = launcher.start
+
+    def start(waiting):
+        begun = begin(waiting)
+        if begun:
+            logged(run, [{"frame": min(30, 10 * len(launcher.started))}])
+        return begun
+
+    launcher.start = start
+    result = carry_out([run], launcher, lambda states, why: None, print, 1)
+    assert launcher.started == ["a"] * 4 and result.states["a"] is State.FAILED
+
+
 def test_status_0_without_a_last_checkpoint_is_a_failure(tmp_path):
     run = planned(tmp_path, "a")
     launcher = FakeLauncher({})
