@@ -131,7 +131,7 @@ def test_without_a_terminal_each_change_is_one_line(tmp_path):
     board({"a": State.FAILED, "b": State.RUNNING}, {"a": "no room"})
     board.close()
     assert [line[9:] for line in out.getvalue().splitlines()] == [
-        "running, 1 waiting",
+        " running, 1 waiting",
         "a: running, 50 / 100 frames, return 2 [0 of 2 done]",
         "a: failed, 50 / 100 frames, return 2 (no room) [0 of 2 done]",
         "b: running, 0 / 100 frames [0 of 2 done]",
