@@ -46,7 +46,7 @@ class SimulatedLauncher:
     def __init__(self, world: World, seed: int) -> None:
         self._world, self._random = world, random.Random(seed)
         self._rate = -math.log1p(-world.preempted)
-        self._saved: dict[str, float] = {}
+        self.saved: dict[str, float] = {}
         self._running: list[tuple[float, str, float]] = []
         self._runs: dict[str, Planned] = {}
         self.clock = self.busy = 0.0
@@ -56,7 +56,7 @@ class SimulatedLauncher:
         """Start as many as there are slots."""
         begun = list(waiting[: self._world.slots - len(self._running)])
         for run in begun:
-            left = self._world.startup + self._world.hours - self._saved.get(run.name, 0.0)
+            left = self._world.startup + self._world.hours - self.saved.get(run.name, 0.0)
             lasts = self._random.expovariate(self._rate) if self._rate else math.inf
             heapq.heappush(self._running, (self.clock + min(left, lasts), run.name, self.clock))
             self._runs[run.name] = run
@@ -68,12 +68,12 @@ class SimulatedLauncher:
         self.clock, name, begun = heapq.heappop(self._running)
         run, spent = self._runs[name], self.clock - begun
         self.busy += spent
-        done = self._saved.get(name, 0.0) + max(0.0, spent - self._world.startup)
+        done = self.saved.get(name, 0.0) + max(0.0, spent - self._world.startup)
         if done >= self._world.hours - 1e-9:
             run.checkpoint.mkdir(parents=True)
             return [Ended(name, 0)]
         every = self._world.checkpoint_every
-        self._saved[name] = done if self._world.warned else max(self._saved.get(name, 0.0), done // every * every)
+        self.saved[name] = done if self._world.warned else max(self.saved.get(name, 0.0), done // every * every)
         rows = run.folder / str(run.seeds[0]) / "metrics.jsonl"
         rows.parent.mkdir(parents=True, exist_ok=True)
         rows.write_text(json.dumps({"frame": int(FRAMES * done / self._world.hours)}) + "\n")
@@ -94,8 +94,11 @@ def simulate(world: World, runs: int, seed: int) -> str:
         plan = [_planned(Path(root), f"run{i}") for i in range(runs)]
         launcher = SimulatedLauncher(world, seed)
         result = carry_out(plan, launcher, lambda states, why: None, print, retries=2)
+        useful = runs * world.hours - sum(
+            world.hours - launcher.saved.get(run.name, 0.0) for run in plan if not run.done
+        )
     least = math.ceil(runs / world.slots) * (world.hours + world.startup)
-    starting, lost = launcher.starts * world.startup, launcher.busy - runs * world.hours
+    starting, lost = launcher.starts * world.startup, launcher.busy - useful
     return (
         f"{sum(state.value == 'done' for state in result.states.values())} of {runs} done in {launcher.clock:.1f} h "
         f"(without failures {least:.1f} h), {launcher.starts - runs} restarts, {launcher.busy:,.0f} machine hours, "
