@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
@@ -13,7 +13,8 @@ NUMBERED_BY = (("SLURM_PROCID", "SLURM_NTASKS"), ("OMPI_COMM_WORLD_RANK", "OMPI_
 """The variables in which SLURM's srun and Open MPI's mpirun tell a process its number, and how many there are."""
 
 
-class Slice(NamedTuple):
+@dataclass(frozen=True)
+class Slice:
     """Which of a run's processes this is."""
 
     index: int

@@ -111,8 +111,8 @@ def ask(lines: Sequence[Sequence[str]]) -> Any:
         RuntimeError: it ended before it had answered for all.
     """
     command = [sys.executable, "-m", "experiments.launch.check"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
         assert process.stdin and process.stdout
         json.dump(lines, process.stdin)
         process.stdin.close()
