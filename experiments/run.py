@@ -69,7 +69,7 @@ def config_of(arguments: Sequence[str]) -> ConfigDict:
     try:
         _add_keys_of_kind(argv, values)
         rest = values(argv)
-        config = values["config"].value
+        config = values.config
         config.exp_id  # noqa: B018  (a config file that cannot be read raises only when it is used)
     except PARSE_ERRORS as error:
         raise ValueError(_sentence(error, argv)) from error
