@@ -109,7 +109,9 @@ def probability_of_improvement(
     for side in (ours, theirs):
         _check_runs(side)
         if side.ndim != 1 or not np.isfinite(side).all():
-            raise ValueError(f"a comparison needs one finite value per run, got {side}; leave out what was not measured")
+            raise ValueError(
+                f"a comparison needs one finite value per run, got {side}; leave out what was not measured"
+            )
     wins = (ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)
     random = np.random.default_rng(seed)
     rows = random.integers(len(ours), size=(samples, len(ours)))

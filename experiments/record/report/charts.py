@@ -40,7 +40,7 @@ class Box:
     y: tuple[float, float]
     log: bool = False
     top: float = 12.0
-    bottom: float = 30.0
+    bottom: float = 22.0
 
     def across(self, frames: Points | float) -> Points:
         """Where frames lie."""
@@ -58,14 +58,17 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     """Round numbers within [low, high]."""
     step = 10.0 ** np.floor(np.log10((high - low) / most))
     step = next(step * each for each in (1, 2, 5, 10, 20) if (high - low) / (step * each) <= most)
-    return [float(round(i * step, 12)) for i in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)]
+    return [
+        float(round(i * step, 12))
+        for i in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)
+    ]
 
 
 def line_chart(
     title: str,
     curves: Sequence[Curve],
     *,
-    size: tuple[float, float] = (330, 190),
+    size: tuple[float, float] = (330, 180),
     within: tuple[float, float] | None = None,
     marks: Sequence[float] = (),
     level: tuple[str, float] | None = None,
@@ -82,7 +85,7 @@ def line_chart(
     drawn = [each for each in curves if each]
     if not drawn:
         return tag("p", f"{title}: no number was measured.", class_="nothing")
-    box = _box(drawn, size, within, level, 150 if named else 12)
+    box = _box(drawn, size, within, level, named)
     parts = [_axes(box, named), *(_upright(box, frame) for frame in marks if box.x[0] <= frame <= box.x[1])]
     if level:
         parts.append(_level(box, *level))
@@ -107,7 +110,7 @@ def _box(
     size: tuple[float, float],
     within: tuple[float, float] | None,
     level: tuple[str, float] | None,
-    right: float,
+    named: bool,
 ) -> Box:
     frames = np.concatenate([each.frames[np.isfinite(each.middle)] for each in curves])
     values = [part for each in curves for part in (each.middle, each.low, each.high, *(v for _, v in each.seeds))]
@@ -127,10 +130,12 @@ def _box(
             y = (y[0], within[1] if within[1] - y[1] < 0.25 * (within[1] - within[0]) else y[1])
             room = 0.025 * (y[1] - y[0])
             y = (y[0] - room, y[1] + room)
+    right = 150 if named else 12
     first, last = float(frames.min()), float(frames.max())
     labels = [short(each) for each in _y_ticks(Box(*size, 0, 0, (0, 1), y, log))]
     left = 14 + 6.4 * max(map(len, labels), default=1)
-    return Box(*size, left, right, (first, last if last > first else first + 1), y, log)
+    x = (first, last if last > first else first + 1)
+    return Box(*size, left, right, x, y, log, bottom=34.0 if named else 22.0)
 
 
 def _y_ticks(box: Box) -> list[float]:

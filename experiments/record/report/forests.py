@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,9 @@ import numpy as np
 from experiments.record.report.charts import MARKERS, STYLES, ticks
 from experiments.record.report.markup import Markup, interval, short, tag
 
-WIDTH, ROW, LEFT, RIGHT, TOP = 760.0, 30.0, 230.0, 150.0, 6.0
+WIDTH, ROW, RIGHT, TOP = 860.0, 30.0, 150.0, 6.0
+LONGEST = 48
+"""Characters of a row's name."""
 
 
 class Row(NamedTuple):
@@ -43,8 +45,10 @@ def forest(
     low, high = low - room, high + room
     height, floor = TOP + ROW * len(shown) + 26, TOP + ROW * len(shown)
 
+    left = 24 + 6.9 * min(LONGEST, max(len(row.label) for row in shown))
+
     def across(value: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / (high - low)
+        return left + (WIDTH - left - RIGHT) * (value - low) / (high - low)
 
     parts = []
     for value in ticks(low, high, 6):
@@ -54,7 +58,7 @@ def forest(
     if level is not None:
         parts.append(tag("path", d=f"M{across(level):.1f},{TOP}V{floor}", class_="level"))
     for i, row in enumerate(shown):
-        parts.append(_row(row, TOP + ROW * (i + 0.5), across))
+        parts.append(_row(row, TOP + ROW * (i + 0.5), across, left))
     said = "; ".join(f"{row.label} {interval(row.middle, row.low, row.high)}" for row in shown)
     svg = tag(
         "svg", tag("title", f"{title}: {said}."), tag("g", *parts, aria_hidden="true"), class_="chart forest",
@@ -63,9 +67,9 @@ def forest(
     return tag("div", svg, class_="plot")
 
 
-def _row(row: Row, y: float, across) -> Markup:
-    name = row.label if len(row.label) <= 34 else row.label[:33] + "\N{HORIZONTAL ELLIPSIS}"
-    parts = [tag("text", name, x=f"{LEFT - 14}", y=f"{y + 4}", text_anchor="end", class_="name")]
+def _row(row: Row, y: float, across: Callable[[float], float], left: float) -> Markup:
+    name = row.label if len(row.label) <= LONGEST else row.label[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    parts = [tag("text", name, x=f"{left - 14:.1f}", y=f"{y + 4}", text_anchor="end", class_="name")]
     if np.isfinite(row.low):
         parts.append(tag("path", d=f"M{across(row.low):.1f},{y}H{across(row.high):.1f}", class_="range"))
     for value in row.seeds:

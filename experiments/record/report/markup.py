@@ -19,7 +19,11 @@ class Markup(str):
 
 def text(value: object) -> Markup:
     """`value` as HTML that shows it."""
-    return value if isinstance(value, Markup) else Markup(html.escape(CONTROL.sub("\N{REPLACEMENT CHARACTER}", f"{value}")))
+    return (
+        value
+        if isinstance(value, Markup)
+        else Markup(html.escape(CONTROL.sub("\N{REPLACEMENT CHARACTER}", f"{value}")))
+    )
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:

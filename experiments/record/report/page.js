@@ -76,6 +76,74 @@
     entry.replaceChildren(button);
   }
 
+  // Masks in time: the grey of a weight says when it was born; what is not born yet is left out.
+  const CIVIDIS = [[57, 72, 107], [87, 93, 109], [125, 124, 120], [188, 174, 108], [254, 232, 56]];
+
+  function colour(share) {
+    const place = share * (CIVIDIS.length - 1), i = Math.min(Math.floor(place), CIVIDIS.length - 2);
+    return CIVIDIS[i].map((low, k) => low + (place - i) * (CIVIDIS[i + 1][k] - low));
+  }
+
+  function mask(figure) {
+    const image = figure.querySelector("img"), last = Number(figure.dataset.last), oldest = Number(figure.dataset.oldest);
+    const canvas = element("canvas", { width: image.naturalWidth, height: image.naturalHeight });
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", image.alt);
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    const grey = context.getImageData(0, 0, canvas.width, canvas.height).data;
+    const picture = context.createImageData(canvas.width, canvas.height);
+    const count = element("p", { className: "count" });
+    image.replaceWith(canvas);
+    canvas.after(count);
+    return (frame) => {
+      let there = 0;
+      for (let i = 0; i < grey.length; i += 4) {
+        const share = (grey[i] - oldest) / (255 - oldest), born = grey[i] >= oldest && share * last <= frame + 1e-6 * last;
+        const [red, green, blue] = born ? colour(share) : [14, 16, 20];
+        picture.data.set([red, green, blue, 255], i);
+        there += born;
+      }
+      context.putImageData(picture, 0, 0);
+      count.textContent = `born by then: ${drawn((400 * there) / grey.length)} % of what may be`;
+    };
+  }
+
+  function animated(section) {
+    const figures = [...section.querySelectorAll(".mask")];
+    if (!figures.length) return;
+    const shows = figures.map(mask), end = Math.max(...figures.map((each) => Number(each.dataset.last)));
+    const slider = element("input", { type: "range", min: 0, max: 100, value: 100, id: "mask-time" });
+    const label = element("label", { htmlFor: "mask-time", textContent: "Time" });
+    const output = element("output", { htmlFor: "mask-time" }), play = element("button", { type: "button" });
+    let timer = 0;
+    function show() {
+      const frame = (end * slider.value) / 100;
+      for (const each of shows) each(frame);
+      output.textContent = `frame ${Math.round(frame).toLocaleString("en")}`;
+      slider.setAttribute("aria-valuetext", output.textContent);
+    }
+    function stop() {
+      clearInterval(timer);
+      timer = 0;
+      play.textContent = "Play";
+    }
+    play.addEventListener("click", () => {
+      if (timer) return stop();
+      if (Number(slider.value) >= 100) slider.value = 0;
+      play.textContent = "Pause";
+      timer = setInterval(() => {
+        slider.value = Number(slider.value) + 1;
+        show();
+        if (Number(slider.value) >= 100) stop();
+      }, 80);
+    });
+    slider.addEventListener("input", show);
+    stop();
+    show();
+    section.querySelector(".masks").prepend(element("div", { className: "controls" }, play, label, slider, output));
+  }
+
   // A page that is watched loads anew when the runs have gone on, with what was open still open.
   function watch(shown) {
     const all = [...document.querySelectorAll("details")];
@@ -93,5 +161,6 @@
 
   document.querySelectorAll(".plot").forEach(readable);
   document.querySelectorAll(".legend li").forEach(switchable);
+  addEventListener("load", () => animated(document.querySelector("#masks")));
   if (document.body.dataset.watched) watch(document.body.dataset.watched);
 })();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from experiments.record.report.charts import line_chart
@@ -13,36 +14,34 @@ from experiments.record.report.series import curve
 
 
 class Panel(NamedTuple):
-    """A quantity: its column, what it is called, what it means, and the bounds that it has by nature."""
+    """A quantity: its column, what it is called, what it means, the bounds that it has by nature, and its kin."""
 
     column: str
     title: str
     meaning: str
     within: tuple[float, float] | None = None
+    also: tuple[str, ...] = ()
+    """Columns of the same at other thresholds."""
 
 
 SHARE = (0.0, 1.0)
 PLASTICITY = (
-    Panel("fau", "Active units", "Fraction of active units (FAU): of all units and inputs, how often a unit gives something", SHARE),
-    Panel("dormant_ratio", "Dormant units", "Share of units that are silent on the whole batch", SHARE),
-    Panel("dormant_ratio_0.025", "Dormant units, tau 0.025", "Share of units with at most 0.025 of their layer's mean activity", SHARE),
-    Panel("dormant_ratio_0.1", "Dormant units, tau 0.1", "Share of units with at most 0.1 of their layer's mean activity", SHARE),
+    Panel("fau", "Active units", "Fraction of active units (FAU): mean over units and inputs of whether a unit gives something", SHARE),
+    Panel("dormant_ratio", "Dormant units", "Share of units that are silent on the whole batch (tau 0)", SHARE, ("dormant_ratio_0.025", "dormant_ratio_0.1")),
     Panel("density", "Density", "Share of weights that exist, in the layers that may be sparse; 1 is a dense network", SHARE),
-    Panel("churn", "Churn of a round", "1 minus the Jaccard index of the masks before and after the newest round", SHARE),
+    Panel("grama_ratio", "Units without gradient", "Share of units that no gradient reaches (GraMa, tau 0)", SHARE, ("grama_ratio_0.025", "grama_ratio_0.1")),
+    Panel("saturation", "Saturated actions", "Share of the greedy actions' entries beyond 0.97 in size, where tanh is flat", SHARE),
+    Panel("churn", "Churn", "1 minus the Jaccard index of the masks before and after the newest round", SHARE),
     Panel("born", "Weights born", "In the newest round"),
     Panel("removed", "Weights removed", "In the newest round"),
     Panel("regrown_share", "Regrown share", "Of the weights born in the newest round, the share that had existed before", SHARE),
-    Panel("effective_rank", "Effective rank", "Of the last hidden layer's activations: exp of the entropy of their singular values"),
-    Panel("srank", "srank", "The smallest number of singular values that hold 99 % of their sum"),
-    Panel("stable_rank", "Stable rank", "Squared Frobenius norm over squared spectral norm"),
+    Panel("effective_rank", "Effective rank", "Of the last hidden layer's activations: exp of the entropy of the normalised singular values"),
+    Panel("srank", "srank", "Of the last hidden layer's activations: the smallest number of singular values that hold 99 % of their sum"),
+    Panel("stable_rank", "Stable rank", "Of the last hidden layer's activations: squared Frobenius norm over squared spectral norm"),
     Panel("feature_norm", "Feature norm", "Mean L2 norm of the last hidden layer's activations"),
     Panel("weight_norm", "Weight norm", "L2 norm of all parameters of a network"),
     Panel("weight_distance", "Distance from the start", "L2 norm of the parameters' difference from those at the start"),
     Panel("gradient_norm", "Gradient norm", "L2 norm of the gradient of a network's loss"),
-    Panel("saturation", "Saturated actions", "Share of the greedy actions' entries beyond 0.97 in size, where tanh is flat", SHARE),
-    Panel("grama_ratio", "Units without gradient", "Share of units that no gradient reaches (GraMa)", SHARE),
-    Panel("grama_ratio_0.025", "Units without gradient, tau 0.025", "GraMa score at most 0.025", SHARE),
-    Panel("grama_ratio_0.1", "Units without gradient, tau 0.1", "GraMa score at most 0.1", SHARE),
     Panel("q", "Critics' value", "Mean of the smaller critic's value at the policy's actions, on a batch"),
     Panel("q_start", "Value at the start of episodes", "What the critics expect where the newest episodes began"),
     Panel("return_start", "What came of it", "Discounted return of those episodes, in the same scale"),
@@ -55,33 +54,27 @@ SHOWN_ELSEWHERE = ("eval/return", "eval/random_return", "time/", PREFIX)
 def plasticity(runs: Sequence[RunData]) -> Markup:
     """A chart of each quantity, and behind it those of each layer or network."""
     names = _names(runs, PREFIX)
-    known = [each for each in PLASTICITY if any(_belongs(name, each.column) for name in names)]
-    others = dict.fromkeys(name.partition("/")[0] for name in names)
-    known += [Panel(name, name, "As logged") for name in others if name not in {each.column for each in PLASTICITY}]
+    known = [each for each in PLASTICITY if any(_belongs(name, each) for name in names)]
+    others = dict.fromkeys(name.partition("/")[0] for name in names if not any(_belongs(name, p) for p in PLASTICITY))
+    known += [Panel(name, name, "As logged") for name in others]
     if not known:
         return tag("p", "No measure of plasticity was logged.", class_="nothing")
     return tag("div", *(_quantity(runs, each, names) for each in known), class_="quantities")
 
 
 def _quantity(runs: Sequence[RunData], panel: Panel, names: Sequence[str]) -> Markup:
-    own = [name for name in names if _belongs(name, panel.column)]
-    parts = [name for name in own if name != panel.column]
-    meaning = f"{panel.title}: {panel.meaning[0].lower() if panel.meaning[1:2].islower() else panel.meaning[0]}{panel.meaning[1:]}."
-    charts = []
-    if panel.column in own:
-        charts.append(_chart(runs, panel.title, PREFIX + panel.column, panel.within, meaning, True))
-    by_part = [
-        _chart(runs, name.removeprefix(panel.column + "/"), PREFIX + name, panel.within, "", panel.column not in own)
-        for name in parts
-    ]
-    if panel.column in own and by_part:
-        inner = tag("div", *by_part, class_="grid")
-        charts.append(details(f"By layer ({len(by_part)})", inner, class_="layers"))
-    elif by_part:
-        charts.append(tag("p", meaning, class_="meaning"))
-        charts.append(tag("div", *by_part, class_="grid"))
-    wide = panel.column not in own
-    return tag("section", tag("h3", panel.title), *charts, class_="quantity wide" if wide else "quantity", id=f"panel-{_slug(panel.column)}")
+    """The chart over all layers, with the others behind it; where there is none over all, those of each network."""
+    own = [name for name in names if _belongs(name, panel)]
+    over_all, parts = panel.column in own, [name for name in own if name != panel.column]
+    chart, heading = partial(_chart, runs, within=panel.within), tag("h3", panel.title)
+    charts = [chart(name.removeprefix(f"{panel.column}/"), PREFIX + name, seeds=not over_all) for name in parts]
+    grid = tag("div", *charts, class_="grid")
+    if not over_all:
+        return tag("section", heading, tag("p", panel.meaning, ".", class_="meaning"), grid, class_="quantity wide")
+    main = chart(panel.title, PREFIX + panel.column, caption=f"{panel.meaning}.", size=(440, 220))
+    what = f"By layer{', and at other thresholds' if panel.also else ''} ({len(parts)})"
+    behind = [details(what, grid, class_="layers")] if parts else []
+    return tag("section", heading, main, *behind, class_="quantity")
 
 
 def training(runs: Sequence[RunData]) -> Markup:
@@ -89,7 +82,7 @@ def training(runs: Sequence[RunData]) -> Markup:
     names = [name for name in _names(runs, "") if not name.startswith(SHOWN_ELSEWHERE)]
     if not names:
         return tag("p", "Nothing else was logged.", class_="nothing")
-    charts = [_chart(runs, name, name, None, "", True) for name in names]
+    charts = [_chart(runs, name, name) for name in names]
     return details(f"{len(charts)} charts", tag("div", *charts, class_="grid"), id="training-charts")
 
 
@@ -101,7 +94,7 @@ def speed(runs: Sequence[RunData]) -> Markup:
         "time/peak_device_memory_mib": "Peak memory of the device (MiB)",
     }
     names = [name for name in _names(runs, "time/") if f"time/{name}" in titles]
-    charts = [_chart(runs, titles[f"time/{name}"], f"time/{name}", None, "", False) for name in names]
+    charts = [_chart(runs, titles[f"time/{name}"], f"time/{name}", seeds=False) for name in names]
     return tag("div", *charts, class_="grid")
 
 
@@ -109,15 +102,17 @@ def _chart(
     runs: Sequence[RunData],
     title: str,
     column: str,
-    within: tuple[float, float] | None,
-    meaning: str,
-    seeds: bool,
+    *,
+    within: tuple[float, float] | None = None,
+    caption: str = "",
+    seeds: bool = True,
+    size: tuple[float, float] = (330, 170),
 ) -> Markup:
-    curves = [curve(run, i, column, seeds=seeds) for i, run in enumerate(runs)]
+    curves = [curve(run, column, seeds) for run in runs]
     if not any(curves):
         return tag("p", f"{title}: no number was measured.", class_="nothing")
-    chart = line_chart(title, curves, within=within, marks=switches(runs))
-    return figure(chart, meaning or title, curves)
+    chart = line_chart(title, curves, size=size, within=within, marks=switches(runs))
+    return figure(chart, caption or title, curves)
 
 
 def _names(runs: Sequence[RunData], prefix: str) -> list[str]:
@@ -126,10 +121,5 @@ def _names(runs: Sequence[RunData], prefix: str) -> list[str]:
     return [name.removeprefix(prefix) for name in names]
 
 
-def _belongs(name: str, column: str) -> bool:
-    return name == column or name.startswith(column + "/")
-
-
-def _slug(name: str) -> str:
-    return "".join(each if each.isalnum() else "-" for each in name)[:40]
-
+def _belongs(name: str, panel: Panel) -> bool:
+    return any(name == column or name.startswith(f"{column}/") for column in (panel.column, *panel.also))

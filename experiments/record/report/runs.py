@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,15 @@ class SeedData:
 
 @dataclass(frozen=True)
 class RunData:
-    """One run: its seeds, config and versions, and where it lies. `label` tells it from the others of the report."""
+    """One run: its seeds, config and versions, and where it lies.
+
+    Args:
+        label: tells it from the others of the report, and so does `style`, its number there.
+    """
 
     folder: Path
     label: str
+    style: int
     seeds: list[SeedData]
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
@@ -87,18 +92,29 @@ def read_runs(folders: Sequence[Path]) -> list[RunData]:
     for folder, place in zip(folders, places, strict=True):
         if places.count(place) > 1:
             raise ValueError(f"--run={folder} comes twice; once is enough")
+    runs = [_read_run(folder, place, i) for i, (folder, place) in enumerate(zip(folders, places, strict=True))]
+    return [replace(run, label=label) for run, label in zip(runs, _labels(runs, places), strict=True)]
+
+
+def by_task(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
+    """Runs whose returns can be compared, by their task."""
+    found: dict[str, list[RunData]] = {}
+    for run in runs:
+        found.setdefault(run.task, []).append(run)
+    return found
+
+
+def _labels(runs: Sequence[RunData], places: Sequence[Path]) -> list[str]:
+    """Short names that differ: the folders' own, without the task where it is that of all runs."""
     names = [place.name for place in places]
-    labels = [f"{place.parent.name}/{place.name}" if names.count(place.name) > 1 else place.name for place in places]
-    labels = [f"{name} ({i + 1})" if labels.count(name) > 1 else name for i, name in enumerate(labels)]
-    return [read_run(folder, label) for folder, label in zip(folders, labels, strict=True)]
+    if len(runs) > 1 and len(by_task(runs)) == 1:
+        without = [name.removesuffix(f"_{runs[0].task}") for name in names]
+        names = without if all(without) else names
+    names = [f"{place.parent.name}/{name}" if names.count(name) > 1 else name for name, place in zip(names, places)]
+    return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def read_run(folder: Path, label: str = "") -> RunData:
-    """A run as it stands now, also while it goes on.
-
-    Raises:
-        FileNotFoundError: the folder is no run's.
-    """
+def _read_run(folder: Path, place: Path, style: int) -> RunData:
     config = _read_object(folder, "config.json")
     files = [path for path in folder.glob("*/metrics.jsonl") if inside(folder, path)]
     if config is None and not files:
@@ -110,8 +126,8 @@ def read_run(folder: Path, label: str = "") -> RunData:
     versions = _read_object(folder, "versions.json")
     missing = [name for name, found in (("config.json", config), ("versions.json", versions)) if found is None]
     notes = [f"its {' and '.join(missing)} cannot be read"] if missing else []
-    run = RunData(folder, label or folder.resolve().name, seeds, flatten(config or {}), versions or {})
-    return RunData(**{**vars(run), "notes": tuple([*notes, *_notes(run)])})
+    run = RunData(folder, place.name, style, seeds, flatten(config or {}), versions or {})
+    return replace(run, notes=tuple([*notes, *_notes(run)]))
 
 
 def inside(folder: Path, path: Path) -> bool:
@@ -135,7 +151,9 @@ def _notes(run: RunData) -> list[str]:
         said.append("no evaluation")
     for seed in run.seeds:
         if seed.unreadable:
-            said.append(f"seed {seed.name}: {seed.unreadable} lines of metrics.jsonl could not be read and are left out")
+            said.append(
+                f"seed {seed.name}: {seed.unreadable} lines of metrics.jsonl could not be read and are left out"
+            )
         if seed.cut:
             said.append(f"seed {seed.name}: the last line is cut short, by a kill or because it is being written")
         frames, values = seed.columns.get("eval/return", (np.zeros(0), np.zeros(0)))

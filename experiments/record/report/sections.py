@@ -10,7 +10,7 @@ import numpy as np
 from experiments.record.report.charts import key_sample, line_chart
 from experiments.record.report.forests import Row, forest
 from experiments.record.report.markup import Markup, details, interval, join, number, table, tag
-from experiments.record.report.runs import RunData
+from experiments.record.report.runs import RunData, by_task
 from experiments.record.report.scores import (
     SHARES,
     Score,
@@ -34,8 +34,8 @@ def return_columns(runs: Sequence[RunData]) -> dict[str, str]:
     """The columns that hold returns, with what each is: one, or one for each task where tasks take turns."""
     names = dict.fromkeys(name for run in runs for name in run.columns())
     tasks = {name: name.removeprefix("eval/return/") for name in names if name.startswith("eval/return/")}
-    found = {"eval/return": "return, on the task of that time" if tasks else "return"}
-    return found | {name: f"return on {task}" for name, task in tasks.items()}
+    found = {"eval/return": "on the task of that time" if tasks else "all seeds"}
+    return found | {name: f"on {task}" for name, task in tasks.items()}
 
 
 def switches(runs: Sequence[RunData]) -> list[float]:
@@ -49,85 +49,96 @@ def switches(runs: Sequence[RunData]) -> list[float]:
 
 def legend(runs: Sequence[RunData]) -> Markup:
     """Which line is which run; the page's script makes the entries hide and show."""
-    entries = [tag("li", key_sample(i), tag("span", run.label)) for i, run in enumerate(runs)]
+    entries = [tag("li", key_sample(run.style), tag("span", run.label)) for run in runs]
     return tag("ul", *entries, class_="legend", aria_label="Runs and their lines")
 
 
 def findings(runs: Sequence[RunData]) -> Markup:
-    """What the final scores say, in a sentence or two."""
+    """What the final scores say, in a sentence or two for each task."""
+    groups = by_task(runs)
+    return join(_finding(group, f"On {task}, " if len(groups) > 1 else "") for task, group in groups.items())
+
+
+def _finding(runs: Sequence[RunData], where: str) -> Markup:
     finals = {run.label: final_score(run, "eval/return") for run in runs}
     ranked = sorted((name for name in finals if len(finals[name].finite)), key=lambda name: -finals[name].middle)
     if not ranked:
-        return tag("p", "No run has been evaluated yet.", class_="finding")
-    best = finals[ranked[0]]
+        return tag("p", where, "nothing has been evaluated yet.", class_="finding")
+    best, name, others = finals[ranked[0]], tag("strong", ranked[0]), ranked[1:]
     words = interval(best.middle, best.low, best.high)
-    if len(runs) == 1:
-        return tag("p", "Final score ", tag("strong", words), ".", class_="finding")
-    others = ranked[1:]
-    said = [tag("strong", ranked[0]), f" has the highest final score, {words}."]
-    if np.isfinite(best.low) and others:
-        apart = [name for name in others if finals[name].high < best.low]
-        near = [name for name in others if name not in apart]
+    if not others:
+        return tag("p", where, name, " has a final score of ", words, ".", class_="finding")
+    said = [where, name, f" has the highest final score, {words}."]
+    if np.isfinite(best.low):
+        near = [each for each in others if not finals[each].high < best.low]
         if not near:
             said.append(" Its interval lies above those of all others.")
-        elif apart:
-            said.append(f" Its interval lies above that of {', '.join(apart)}, and overlaps that of {', '.join(near)}.")
+        elif len(near) < len(others):
+            said.append(f" Its interval lies above those of the others, but for {' and '.join(near)}.")
         else:
-            said.append(f" Its interval overlaps that of {', '.join(near)}: these seeds do not tell them apart.")
-    elif others:
+            said.append(f" Its interval overlaps with {' and '.join(near)}: these seeds do not tell them apart.")
+    else:
         said.append(" With fewer than three seeds there is no interval to judge it by.")
+    ends = sorted(run.reached for run in runs)
+    if ends[0] < ends[-1]:
+        said.append(f" They have not run equally far: {ends[0]:,.0f} to {ends[-1]:,.0f} frames.")
     return tag("p", *said, class_="finding")
 
 
 def summary(runs: Sequence[RunData]) -> Markup:
     """What is compared, in a table, and what to know of the data."""
-    aims = goals(runs, "eval/return")
     head = ["Run", "Method", "Task", "Seeds", "Frames per seed", "Final score", "Mean score"]
-    head += [f"Frames to {share:.0%} of the way" for share in aims]
     head += ["Active units at the end", "Density at the end", "Frames per second"]
     rows = []
-    for i, run in enumerate(runs):
-        scores = [final_score(run, "eval/return"), mean_score(run, "eval/return")]
+    for run in runs:
         units, density = (last_value(run, f"plasticity/{name}").middle for name in ("fau", "density"))
         rows.append(
             [
-                tag("span", key_sample(i), run.label, class_="who"), run.method, run.task, len(run.seeds),
-                f"{run.reached:,.0f}", *map(_shown, scores), *(_reached(run, goal) for goal in aims.values()),
+                tag("span", key_sample(run.style), run.label, class_="who"), run.method, run.task, len(run.seeds),
+                f"{run.reached:,.0f}", _shown(final_score(run, "eval/return")), _shown(mean_score(run, "eval/return")),
                 _share(units), _share(density), number(median_value(run, "time/frames_per_second"), 3),
             ]
         )  # fmt: skip
     notes = [(run.label, note) for run in runs for note in run.notes] + _between(runs)
     told = [tag("li", tag("strong", who), f": {note}.") for who, note in notes]
     heading = tag("h3", "What to know of these data")
-    return join([table("The runs. " + INTERVAL, head, rows), *([heading, tag("ul", *told, class_="notes")] if told else [])])
+    caption = (
+        f"The runs. {INTERVAL} Frames per second: median over log points, all seeds together, without evaluations."
+    )
+    return join([table(caption, head, rows), *([heading, tag("ul", *told, class_="notes")] if told else [])])
 
 
 def _between(runs: Sequence[RunData]) -> list[tuple[str, str]]:
     """What makes runs hard to compare."""
     said = []
-    if len({run.task for run in runs}) > 1:
-        said.append(("all", "the runs are on different tasks, whose returns differ in scale; compare them with care"))
-    if len({run.reached for run in runs}) > 1:
-        said.append(("all", "the runs have different lengths; each final score is that of its own end"))
-    if len({tuple(seed.name for seed in run.seeds) for run in runs}) > 1:
-        said.append(("all", "the runs have different seeds"))
+    if len(by_task(runs)) > 1:
+        said.append(("all", "the runs are on different tasks, so their returns are shown apart"))
+    for group in by_task(runs).values():
+        names = ", ".join(run.label for run in group)
+        if len({run.reached for run in group}) > 1:
+            said.append((names, "they have different lengths; each final score is that of its own end"))
+        if len({tuple(seed.name for seed in run.seeds) for run in group}) > 1:
+            said.append((names, "they have different seeds"))
     return said
 
 
 def learning_curves(runs: Sequence[RunData]) -> Markup:
-    """Return over frames, one figure for each column of returns."""
-    figures, marks = [], switches(runs)
-    for column, what in return_columns(runs).items():
-        curves = [curve(run, i, column) for i, run in enumerate(runs)]
-        starts = [line[1][0] for run in runs for line in run.lines("eval/random_return") if len(line[1])]
-        starts = [each for each in starts if np.isfinite(each)]
-        level = ("random policy", float(np.mean(starts))) if starts and column == "eval/return" else None
-        chart = line_chart(f"Evaluation {what}", curves, size=(860, 400), marks=marks, level=level, named=True)
-        words = (
-            f"Greedy evaluation, {what}. Thick: interquartile mean over seeds. Shaded: its 95 % bootstrap interval. "
-            "Thin: single seeds." + (" Upright: the task changes." if marks else "")
-        )
-        figures.append(figure(chart, words, curves))
+    """Return over frames, one figure for each task and column of returns."""
+    figures = []
+    for group in by_task(runs).values():
+        marks = switches(group)
+        for column, what in return_columns(group).items():
+            curves = [curve(run, column) for run in group]
+            starts = [value for run in group for line in run.lines("eval/random_return") for value in line[1]]
+            starts = [each for each in starts if np.isfinite(each)]
+            level = ("random policy", float(np.mean(starts))) if starts and column == "eval/return" else None
+            title = f"Return of greedy evaluation, {what}"
+            chart = line_chart(title, curves, size=(860, 400), marks=marks, level=level, named=True)
+            words = (
+                f"{title}. Thick: interquartile mean over seeds. Shaded: its 95 % bootstrap interval. "
+                "Thin: single seeds." + (" Upright: the task changes." if marks else "")
+            )
+            figures.append(figure(chart, words, curves))
     return join(figures)
 
 
@@ -160,24 +171,37 @@ def _at(one: Curve, frame: float) -> str:
     return interval(one.middle[i], one.low[i], one.high[i])
 
 
+MEANINGS = {
+    "Final score": ("mean over the evaluations in the last fifth of the run", final_score),
+    "Mean score": (
+        "mean over all evaluations but the first: the area under the curve, rewarding early learning",
+        mean_score,
+    ),
+}
+
+
 def scores(runs: Sequence[RunData]) -> Markup:
-    """Final and mean score of each run, frames to a goal, and how often one run beats another."""
+    """Final and mean score of each run, frames to a goal, and how often one run beats another; each task by itself."""
+    groups = by_task(runs)
     parts = []
-    for column, what in return_columns(runs).items():
-        finals = [final_score(run, column) for run in runs]
-        means = [mean_score(run, column) for run in runs]
-        if not any(len(each.finite) for each in finals):
-            continue
-        several = len(return_columns(runs)) > 1
-        for name, values, meaning in (
-            ("Final score", finals, "mean over the evaluations in the last fifth of the run"),
-            ("Mean score", means, "mean over all evaluations but the first: the area under the curve, which rewards early learning"),
-        ):
-            rows = [Row(run.label, i, s.middle, s.low, s.high, s.finite) for i, (run, s) in enumerate(zip(runs, values))]
-            title = f"{name} ({what})" if several else name
-            words = f"{title}: each seed's {meaning}. Marker: interquartile mean. Bar: 95 % bootstrap interval. Upright lines: seeds."
-            parts.append(tag("figure", forest(title, rows), tag("figcaption", words), _behind(runs, values, title)))
-    return join([*parts, _efficiency(runs), _improvements(runs)])
+    for task, group in groups.items():
+        if len(groups) > 1:
+            parts.append(tag("h3", task))
+        columns = return_columns(group)
+        for column, what in columns.items():
+            for name, (meaning, read) in MEANINGS.items():
+                values = [read(run, column) for run in group]
+                title = f"{name} ({what})" if len(columns) > 1 else name
+                rows = [Row(run.label, run.style, s.middle, s.low, s.high, s.finite) for run, s in zip(group, values)]
+                words = (
+                    f"{title}: each seed's {meaning}. Marker: interquartile mean. Bar: 95 % bootstrap interval. "
+                    "Upright lines: seeds."
+                )
+                parts.append(
+                    tag("figure", forest(title, rows), tag("figcaption", words), _behind(group, values, title))
+                )
+        parts += [_efficiency(group), _improvements(group)]
+    return join(parts)
 
 
 def _behind(runs: Sequence[RunData], values: Sequence[Score], title: str) -> Markup:

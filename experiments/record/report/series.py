@@ -42,13 +42,13 @@ class Curve:
         return bool(np.isfinite(self.middle).any())
 
 
-def curve(run: RunData, style: int, column: str, label: str = "", seeds: bool = True) -> Curve:
+def curve(run: RunData, column: str, seeds: bool = True) -> Curve:
     """A column of a run over all its seeds."""
     lines = run.lines(column)
     frames, values = _aligned(lines)
     middle, low, high = band(values)
     shown = [_thinned(line) for line in lines if len(line[0])] if seeds else []
-    return Curve(label or run.label, style, frames, middle, low, high, np.isfinite(values).sum(axis=1), shown)
+    return Curve(run.label, run.style, frames, middle, low, high, np.isfinite(values).sum(axis=1), shown)
 
 
 def band(values: Float[np.ndarray, "points seeds"]) -> tuple[Values, Values, Values]:

@@ -38,7 +38,9 @@ def _of_run(run: RunData, limit: int) -> Markup:
     else:
         parts += single
     if left_out:
-        parts.append(tag("p", f"Left out, as they would make this file too large: {', '.join(left_out)}.", class_="nothing"))
+        parts.append(
+            tag("p", f"Left out, as they would make this file too large: {', '.join(left_out)}.", class_="nothing")
+        )
     return tag("section", *parts)
 
 
@@ -62,4 +64,4 @@ def _video(path: Path, words: str) -> Markup:
         "video", join(["A video of ", words]), src=source, controls=True, loop=True, muted=True, playsinline=True,
         preload="metadata", aria_label=f"Video: {words}",
     )  # fmt: skip
-    return tag("figure", video, tag("figcaption", words[0].upper() + words[1:]), class_="video")
+    return tag("figure", video, tag("figcaption", words), class_="video")
