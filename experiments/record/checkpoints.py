@@ -23,7 +23,6 @@ from experiments.train.loop import Run
 from experiments.train.seeds import over_seeds
 from experiments.train.state import RolloutState
 
-
 LARGEST = 2**28
 """Entries of a leaf that `read_births` reads: a damaged file may claim any shape."""
 

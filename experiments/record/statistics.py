@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Statistic = Callable[[Float[np.ndarray, "*lots runs"]], Float[np.ndarray, "*lots"]]
 
@@ -72,7 +72,8 @@ def iqm_bands(
     """The intervals that `bootstrap_ci` gives for the interquartile mean of each row, all at once.
 
     Which runs are drawn is the same for all rows, so the mean of a resample is a product of the sorted row with weights
-    that are computed once: how often each rank was drawn into which place.
+    that are computed once: how often each rank was drawn into which place. Of few runs there are few different
+    resamples, and each is computed once.
 
     Raises:
         ValueError: as `bootstrap_ci`.
@@ -83,11 +84,27 @@ def iqm_bands(
         raise ValueError("bands need a finite value of each run at each point; leave out what was not measured")
     runs = values.shape[1]
     drawn = np.sort(np.random.default_rng(seed).integers(runs, size=(samples, runs)), axis=1)
+    drawn, counts = np.unique(drawn, axis=0, return_counts=True)
     edges = np.clip(np.arange(runs + 1), runs / 4, 3 * runs / 4)
-    weights = np.zeros((samples, runs))
-    np.add.at(weights, (np.arange(samples)[:, None], drawn), np.diff(edges) / (runs / 2))
-    low, high = np.quantile(np.sort(values, axis=1) @ weights.T, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    weights = np.zeros(drawn.shape)
+    np.add.at(weights, (np.arange(len(drawn))[:, None], drawn), np.diff(edges) / (runs / 2))
+    means = np.sort(values, axis=1) @ weights.T
+    order = np.argsort(means, axis=1)
+    means, ends = np.take_along_axis(means, order, axis=1), np.cumsum(counts[order], axis=1)
+    low, high = (_quantile(means, ends, share) for share in ((1 - level) / 2, (1 + level) / 2))
     return low, high
+
+
+def _quantile(
+    values: Float[np.ndarray, "points different"], ends: Int[np.ndarray, "points different"], share: float
+) -> Float[np.ndarray, " points"]:
+    """As `np.quantile` of values that come several times; `ends` counts them and those before, in ascending order."""
+    place = share * (ends[0, -1] - 1) if len(ends) else 0.0
+    below, above = (
+        np.take_along_axis(values, (ends > rank).argmax(axis=1)[:, None], axis=1)[:, 0]
+        for rank in (np.floor(place), np.ceil(place))
+    )
+    return below + (place - np.floor(place)) * (above - below)
 
 
 def probability_of_improvement(

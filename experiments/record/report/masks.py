@@ -24,9 +24,9 @@ SHOWN = 9
 def masks(runs: Sequence[RunData]) -> Markup:
     """A picture of each sparse layer of each run's first seed; the page's script lets time run in them."""
     words = (
-        "A column is a unit, the oldest on the left; a row is one of its inputs. Light is a weight that exists, the lighter "
-        "the later it was last born; dark is none. What came and went again before the newest checkpoint does not show: the "
-        "density above counts that too."
+        "A column is a unit, the oldest on the left; a row is one of its inputs. Light is a weight that exists, the "
+        "lighter the later it was last born; dark is none. What came and went again before the newest checkpoint does "
+        "not show: the density above counts that too."
     )
     parts = [tag("p", words, class_="meaning"), *(_of_run(run) for run in runs)]
     return tag("div", *parts, class_="masks")

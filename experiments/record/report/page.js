@@ -105,7 +105,7 @@
         there += born;
       }
       context.putImageData(picture, 0, 0);
-      count.textContent = `born by then: ${drawn((400 * there) / grey.length)} % of what may be`;
+      count.textContent = `${Math.round((400 * there) / grey.length)} % of the layer, born by then`;
     };
   }
 

@@ -25,28 +25,63 @@ class Panel(NamedTuple):
 
 
 SHARE = (0.0, 1.0)
+OF_LAST = "Of the last hidden layer's activations"
 PLASTICITY = (
-    Panel("fau", "Active units", "Fraction of active units (FAU): mean over units and inputs of whether a unit gives something", SHARE),
-    Panel("dormant_ratio", "Dormant units", "Share of units that are silent on the whole batch (tau 0)", SHARE, ("dormant_ratio_0.025", "dormant_ratio_0.1")),
-    Panel("density", "Density", "Share of weights that exist, in the layers that may be sparse; 1 is a dense network", SHARE),
-    Panel("grama_ratio", "Units without gradient", "Share of units that no gradient reaches (GraMa, tau 0)", SHARE, ("grama_ratio_0.025", "grama_ratio_0.1")),
-    Panel("saturation", "Saturated actions", "Share of the greedy actions' entries beyond 0.97 in size, where tanh is flat", SHARE),
+    Panel(
+        "fau",
+        "Active units",
+        "Fraction of active units (FAU): how often a unit gives something, over all units and inputs",
+        SHARE,
+    ),
+    Panel(
+        "dormant_ratio",
+        "Dormant units",
+        "Share of units that are silent on the whole batch (tau 0)",
+        SHARE,
+        ("dormant_ratio_0.025", "dormant_ratio_0.1"),
+    ),
+    Panel(
+        "density",
+        "Density",
+        "Share of weights that exist, in the layers that may be sparse; 1 is a dense network",
+        SHARE,
+    ),
+    Panel(
+        "grama_ratio",
+        "Units without gradient",
+        "Share of units that no gradient reaches (GraMa, tau 0)",
+        SHARE,
+        ("grama_ratio_0.025", "grama_ratio_0.1"),
+    ),
+    Panel(
+        "saturation",
+        "Saturated actions",
+        "Share of the greedy actions' entries beyond 0.97 in size, where tanh is flat",
+        SHARE,
+    ),
     Panel("churn", "Churn", "1 minus the Jaccard index of the masks before and after the newest round", SHARE),
     Panel("born", "Weights born", "In the newest round"),
     Panel("removed", "Weights removed", "In the newest round"),
-    Panel("regrown_share", "Regrown share", "Of the weights born in the newest round, the share that had existed before", SHARE),
-    Panel("effective_rank", "Effective rank", "Of the last hidden layer's activations: exp of the entropy of the normalised singular values"),
-    Panel("srank", "srank", "Of the last hidden layer's activations: the smallest number of singular values that hold 99 % of their sum"),
-    Panel("stable_rank", "Stable rank", "Of the last hidden layer's activations: squared Frobenius norm over squared spectral norm"),
-    Panel("feature_norm", "Feature norm", "Mean L2 norm of the last hidden layer's activations"),
+    Panel(
+        "regrown_share",
+        "Regrown share",
+        "Of the weights born in the newest round, the share that had existed before",
+        SHARE,
+    ),
+    Panel("effective_rank", "Effective rank", f"{OF_LAST}: exp of the entropy of the normalised singular values"),
+    Panel("srank", "srank", f"{OF_LAST}: the smallest number of singular values that hold 99 % of their sum"),
+    Panel("stable_rank", "Stable rank", f"{OF_LAST}: squared Frobenius norm over squared spectral norm"),
+    Panel("feature_norm", "Feature norm", f"{OF_LAST}: mean L2 norm"),
     Panel("weight_norm", "Weight norm", "L2 norm of all parameters of a network"),
-    Panel("weight_distance", "Distance from the start", "L2 norm of the parameters' difference from those at the start"),
+    Panel(
+        "weight_distance", "Distance from the start", "L2 norm of the parameters' difference from those at the start"
+    ),
     Panel("gradient_norm", "Gradient norm", "L2 norm of the gradient of a network's loss"),
     Panel("q", "Critics' value", "Mean of the smaller critic's value at the policy's actions, on a batch"),
     Panel("q_start", "Value at the start of episodes", "What the critics expect where the newest episodes began"),
     Panel("return_start", "What came of it", "Discounted return of those episodes, in the same scale"),
     Panel("capacity", "Capacity", "1: fits random targets as a fresh dense network does; 0: not at all"),
-)  # fmt: skip
+)
 PREFIX = "plasticity/"
 SHOWN_ELSEWHERE = ("eval/return", "eval/random_return", "time/", PREFIX)
 

@@ -119,7 +119,7 @@ def _read_run(folder: Path, place: Path, style: int) -> RunData:
     files = [path for path in folder.glob("*/metrics.jsonl") if inside(folder, path)]
     if config is None and not files:
         raise FileNotFoundError(
-            f"--run={folder} holds neither a config.json nor a metrics.jsonl; give a folder that experiments.run has made"
+            f"--run={folder} holds neither config.json nor metrics.jsonl; give a folder that experiments.run has made"
         )
     files.sort(key=lambda path: (not path.parent.name.isdigit(), len(path.parent.name), path.parent.name))
     seeds = [_read_seed(path) for path in files]

@@ -95,7 +95,7 @@ def reached(run: RunData, column: str, goal: float) -> Reached:
 
 
 def improvement(ours: Score, theirs: Score) -> tuple[float, float, float] | None:
-    """How often a seed of ours ends above one of theirs, with the interval where both have three; None without seeds."""
+    """How often a seed of ours beats one of theirs, with the interval where both have three; None without seeds."""
     if not (len(ours.finite) and len(theirs.finite)):
         return None
     share, low, high = probability_of_improvement(ours.finite, theirs.finite)

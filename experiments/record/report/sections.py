@@ -219,8 +219,8 @@ def _efficiency(runs: Sequence[RunData]) -> Markup:
     head = ["Run", *(f"to {share:.0%}: a return of {number(goal)}" for share, goal in aims.items())]
     rows = [[run.label, *(_reached(run, goal) for goal in aims.values())] for run in runs]
     caption = (
-        f"Sample efficiency: frames to {SHARES[0]:.0%} and {SHARES[1]:.0%} of the way from the random policy to the best "
-        "final score here. The first evaluation that is at least as high counts. " + INTERVAL
+        f"Sample efficiency: frames to {SHARES[0]:.0%} and {SHARES[1]:.0%} of the way from the random policy to the "
+        "best final score here. The first evaluation that is at least as high counts. " + INTERVAL
     )
     return table(caption, head, rows)
 
@@ -240,8 +240,8 @@ def _improvements(runs: Sequence[RunData]) -> Markup:
         return Markup("")
     chart = forest("Probability of improvement", rows, within=(0.0, 1.0), level=0.5)
     words = (
-        "Probability of improvement: how often a seed of the first run ends above a seed of the second, over all pairs of "
-        "seeds (Agarwal et al. 2021). Dashed: even. An interval that crosses it does not say which is better."
+        "Probability of improvement: how often a seed of the first run ends above a seed of the second, over all pairs "
+        "of seeds (Agarwal et al. 2021). Dashed: even. An interval that crosses it does not say which is better."
     )
     behind = [[row.label, interval(*row[2:5])] for row in rows]
     shown = details("Numbers of this figure", table("Probability of improvement.", ["Pair", "Share of pairs"], behind))

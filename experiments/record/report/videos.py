@@ -10,6 +10,8 @@ from pathlib import Path
 from experiments.record.report.markup import Markup, details, join, tag
 from experiments.record.report.runs import RunData, inside
 
+FILM = re.compile(r"eval_(\d{1,15})\.mp4")
+
 
 def videos(runs: Sequence[RunData], limit: int) -> Markup:
     """The newest rollouts of all seeds side by side of each run, then those of each seed, as far as they fit.
@@ -51,8 +53,10 @@ def _found(run: RunData) -> list[tuple[Path, str]]:
         found.append((run.folder / "grid.mp4", "newest rollouts of all seeds side by side"))
     ranked = []
     for seed in run.seeds:
-        ours = [(int(match[1]), path) for path in (run.folder / seed.name / "videos").glob("eval_*.mp4")
-                if (match := re.fullmatch(r"eval_(\d{1,15})\.mp4", path.name)) and inside(run.folder, path)]  # fmt: skip
+        films = (run.folder / seed.name / "videos").glob("eval_*.mp4")
+        ours = [
+            (int(match[1]), path) for path in films if (match := FILM.fullmatch(path.name)) and inside(run.folder, path)
+        ]
         ranked += [(i, frame, seed.name, path) for i, (frame, path) in enumerate(sorted(ours, reverse=True))]
     ranked.sort(key=lambda each: each[0])
     return found + [(path, f"seed {seed} at frame {frame:,}") for _, frame, seed, path in ranked]
