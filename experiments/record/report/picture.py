@@ -18,8 +18,8 @@ PANELS = (
     ("plasticity/dormant_ratio", "dormant units"),
     ("plasticity/density", "density"),
 )
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito 2008, in the order of page.css."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#c06c9b", "#b98200", "#3a97cf", "#000000")
+"""After Okabe and Ito 2008, as in page.css."""
 DASHES = ("-", (0, (4, 1.4)), (0, (1.6, 1.2)), (0, (5, 1.4, 1.2, 1.4)), ":", (0, (7, 2)), (0, (3, 1.4, 1, 1.4, 1, 1.4)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "_")
 

@@ -50,6 +50,9 @@ class Reader(HTMLParser):
         if self.open and self.open[-1] not in ("script", "style"):
             self.texts.append(data)
 
+    def words(self):
+        return " ".join("".join(self.texts).split())
+
     def of(self, name):
         return [attributes for tag, attributes in self.elements if tag == name]
 
@@ -58,7 +61,7 @@ def test_everything_is_on_the_page(tmp_path):
     runs = read_runs([make_run(tmp_path), make_run(tmp_path, "dense", level=2.0, plasticity={"method": "none"})])
     html = page(runs)
     read = Reader(html)
-    words = " ".join(read.texts)
+    words = read.words()
     charts = [each["aria-label"] for each in read.of("svg") if each.get("role") == "img"]
     for title in TITLES:
         assert any(each.startswith(title) for each in charts), title
@@ -151,7 +154,7 @@ def test_a_broken_run_has_a_report_all_the_same(tmp_path, how):
     broken(other, how)
     for folders in ([other], [whole, other]):
         html = page(read_runs(folders))
-        words = " ".join(Reader(html).texts)
+        words = Reader(html).words()
         assert "What to know" in words if how not in ("tasks", "huge") else "Final score" in words
         assert not re.search(r'(?<![\w-])d="[^"]*(nan|inf)', html) and "NaN" not in html
         if how == "tasks":
