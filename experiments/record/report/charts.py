@@ -59,9 +59,14 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     step = 10.0 ** np.floor(np.log10((high - low) / most))
     step = next(step * each for each in (1, 2, 5, 10, 20) if (high - low) / (step * each) <= most)
     return [
-        float(round(i * step, 12))
-        for i in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)
+        float(f"{i * step:.12g}") for i in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)
     ]
+
+
+def margin(low: float, high: float) -> float:
+    """What an axis shows beyond its values at either end; enough to see where all are the same, but for rounding."""
+    size = max(abs(low), abs(high))
+    return 0.06 * (high - low) if high - low > 1e-9 * size else 0.05 * size or 0.5
 
 
 def line_chart(
@@ -121,7 +126,7 @@ def _box(
     if log:
         y = (low / 1.2, high * 1.2)
     else:
-        room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+        room = margin(low, high)
         y = (low - room, high + room)
         if within:
             y = (max(within[0], y[0]), min(within[1], y[1]))

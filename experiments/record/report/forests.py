@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.record.report.charts import MARKERS, STYLES, ticks
+from experiments.record.report.charts import MARKERS, STYLES, margin, ticks
 from experiments.record.report.markup import Markup, interval, short, tag
 
 WIDTH, ROW, RIGHT, TOP = 860.0, 30.0, 150.0, 6.0
@@ -41,7 +41,7 @@ def forest(
     values = np.array([each for row in shown for each in (row.middle, row.low, row.high, *row.seeds)])
     values = values[np.isfinite(values)]
     low, high = within or (float(values.min()), float(values.max()))
-    room = 0.04 * (high - low) or 0.05 * abs(high) or 0.5
+    room = margin(low, high)
     low, high = low - room, high + room
     height, floor = TOP + ROW * len(shown) + 26, TOP + ROW * len(shown)
 

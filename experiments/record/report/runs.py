@@ -14,6 +14,8 @@ from jaxtyping import Float
 
 from experiments.build.checks import flatten
 
+LARGEST = 1e100
+"""Numbers from here on count as none: statistics of them would overflow."""
 Line = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]
 """Frames and values of one seed; NaN where nothing was measured."""
 
@@ -192,7 +194,7 @@ def _row(line: str) -> dict[str, float] | None:
         }
     except (ValueError, AttributeError, OverflowError, RecursionError):
         return None
-    found = {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
+    found = {name: value if abs(value) < LARGEST else math.nan for name, value in found.items()}
     return found if found.get("frame", -1) >= 0 else None
 
 

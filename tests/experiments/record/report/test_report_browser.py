@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from report_runs import make_run
 
 from configs import gymnax_states
 from experiments.record.checkpoints import read_births
 from experiments.record.folder import Folder
 from experiments.run import run
-from report_runs import make_run
 
 ROOT = Path(__file__).parents[4]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
