@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Bool, Int, Key, PyTree
 
 import ne_jax
 from agents.types import Agent, AgentState
@@ -20,6 +22,18 @@ from envs.types import EnvState
 from experiments.train.loop import Run
 from experiments.train.seeds import over_seeds
 from experiments.train.state import RolloutState
+
+LARGEST = 2**28
+"""Entries of a leaf that `read_births` reads: a damaged file may claim any shape."""
+
+
+class Births(NamedTuple):
+    """Of a sparse layer, of the first seed: which weights exist, and the network's updates when each was last born."""
+
+    exists: Bool[np.ndarray, "..."]
+    born: Int[np.ndarray, "..."]
+    updates: int
+    """That the network has had."""
 
 
 class Checkpoints:
@@ -135,6 +149,54 @@ def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]
         elif isinstance(part, dict):
             parts[name] = saved[name]["params"]
     return replace(state, **parts)
+
+
+def read_births(folder: Path) -> tuple[int, dict[str, Births]]:
+    """The step of the newest checkpoint and its sparse layers by network and path, read without the rest of it.
+
+    Args:
+        folder: that of the checkpoints. Nothing is changed in it.
+
+    Raises:
+        FileNotFoundError: there is none, or it went away for a newer one.
+        ValueError: it cannot be read.
+    """
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit() and (path / "state").is_dir()]
+    if not steps:
+        raise FileNotFoundError(f"{folder} holds no checkpoint yet")
+    place = folder.absolute() / str(max(steps)) / "state"
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(place).item_metadata.tree
+            wanted = jax.tree_util.tree_map_with_path(_if_of_births, tree, is_leaf=_has_shape)
+            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            found = checkpointer.restore(place, args=ocp.args.PyTreeRestore(item=wanted, restore_args=how))
+        parts = {name: part for name, part in found[0]["agent"].items() if isinstance(part, dict)}
+        networks = {name: part["opt_state"] for name, part in parts.items() if isinstance(part.get("opt_state"), dict)}
+        layers = {}
+        for name, state in networks.items():
+            for path, mask in state.get("masks", {}).items():
+                for births in [each[path] for each in (state.get("births") or {}).values() if path in each][:1]:
+                    layers[f"{name}/{path}"] = Births(mask[0], births[0], int(state["count"][0]))
+    except (MemoryError, PermissionError):
+        raise
+    # Anything else can come out of a damaged file, or one that a newer checkpoint has just replaced.
+    except Exception as error:
+        raise ValueError(f"the checkpoint {place.parent} cannot be read ({_first_line(error)})") from error
+    return max(steps), layers
+
+
+def _if_of_births(path: Sequence[Any], leaf: Any) -> Any:
+    """The leaf's shape where it is part of masks, births or the count of updates; else a mark to leave it unread."""
+    keys = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+    after = keys[keys.index("opt_state") + 1 :][:1] if "opt_state" in keys else []
+    if after not in (["masks"], ["births"], ["count"]) or not _has_shape(leaf) or math.prod(leaf.shape) > LARGEST:
+        return ocp.PLACEHOLDER
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _has_shape(node: Any) -> bool:
+    return hasattr(node, "shape")
 
 
 def _split(run: Run) -> tuple[Any, tuple[Any, RolloutState]]:

@@ -1,4 +1,4 @@
-"""Curves of a run: `python -m experiments.record.curves --results=results/drq_ne_walker_walk`."""
+"""The picture of a run's curves that it draws as it ends."""
 
 from __future__ import annotations
 

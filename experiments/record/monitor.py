@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -176,6 +178,7 @@ class Monitor:
             values["replay/distance"] = _mean(*jax.device_get((run.rollout.distance.total, run.rollout.distance.count)))
         values["train/updates"] = np.full(seeds, updates)
         values["time/frames_per_second"] = np.full(seeds, speed if run.step > self._clock_step else np.nan)
+        values |= {f"time/{name}": np.full(seeds, size) for name, size in peak_memory().items()}
         return values
 
     def _evaluate(self, run: Run) -> dict[str, np.ndarray]:
@@ -230,6 +233,14 @@ class Monitor:
         if speed == speed:
             self._shown["frames/s"] = f"{speed:.0f}"
         self._bar.set_postfix(self._shown)
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory in MiB that this process has had at once, workers apart, and the device where it tells."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, others KiB
+    found = {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    of_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return found | ({"peak_device_memory_mib": of_device / 2**20} if of_device is not None else {})
 
 
 def _column(name: str) -> str:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.record.statistics import bootstrap_ci, iqm
+from experiments.record.statistics import bootstrap_ci, iqm, iqm_bands, probability_of_improvement
 
 
 def mean(values):
@@ -95,3 +95,28 @@ def test_iqm_of_nothing():
     for values in (np.zeros((3, 0)), np.array(1.0)):
         with pytest.raises(ValueError, match="there is no run"):
             iqm(values)
+
+
+@pytest.mark.parametrize("runs", [1, 3, 5, 12])
+def test_bands_are_the_intervals_of_each_row(runs):
+    values = np.random.default_rng(runs).normal(size=(4, runs)) * 100
+    bands = np.transpose(iqm_bands(values, samples=2_000))
+    np.testing.assert_allclose(bands, [bootstrap_ci(row, samples=2_000) for row in values], rtol=1e-9)
+
+
+def test_bands_want_numbers():
+    with pytest.raises(ValueError, match="finite"):
+        iqm_bands(np.array([[1.0, np.nan]]))
+
+
+def test_probability_of_improvement_by_hand_and_against_all_resamples():
+    ours, theirs = np.array([1.0, 3.0, 5.0]), np.array([2.0, 3.0, 0.0])
+    share, low, high = probability_of_improvement(ours, theirs, samples=40_000)
+    assert share == pytest.approx((1 + 2.5 + 3) / 9)
+    pairs = itertools.product(itertools.product(ours, repeat=3), itertools.product(theirs, repeat=3))
+    every = [np.mean([(a > b) + 0.5 * (a == b) for a in one for b in other]) for one, other in pairs]
+    for end, quantile in ((low, 0.025), (high, 0.975)):
+        assert np.quantile(every, quantile - 0.01) - 1e-9 <= end <= np.quantile(every, quantile + 0.01) + 1e-9
+    assert probability_of_improvement(theirs, ours)[0] == pytest.approx(1 - share)
+    with pytest.raises(ValueError, match="finite"):
+        probability_of_improvement(ours, np.array([np.nan]))
