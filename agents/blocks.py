@@ -1,9 +1,9 @@
 """The encoder's convolutions for a CPU: a few images at a time, through all layers, with a backward pass of its own.
 
 What the layers of a few images need stays in a core's cache, where the patches of a whole batch are gigabytes that go
-to memory and back. Forward, the activations of each layer are kept; backward, patches and tiles are made from them anew,
-block by block, and the gradients of the weights are summed over the blocks. Large layers of stride 1 go by `winograd`,
-others as one matrix product of patches. docs/performance.md says what was measured, and what was tried and left.
+to memory and back. Forward, the activations of each layer are kept; backward, patches and tiles are made from them
+anew, block by block, and the gradients of the weights are summed over the blocks. Large layers of stride 1 go by
+`winograd`, others as one matrix product of patches. docs/performance.md says what was measured, tried and left.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def patches(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def encode(
-    strides: tuple[int, ...], pixels: Pixels, layers: tuple[Layer, ...]
-) -> Images:
+def encode(strides: tuple[int, ...], pixels: Pixels, layers: tuple[Layer, ...]) -> Images:
     """3x3 convolutions without padding, each with a ReLU behind it, of pixels scaled to [-0.5, 0.5]."""
     return _forward(strides, pixels, layers)[-1]
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from agents.blocks import Layer, conv_size, encode, patches, scale

@@ -2,8 +2,8 @@
 
 Lavin & Gray 2016 (arXiv:1509.09308): each 2x2 tile of the output comes from a 4x4 tile of the input, and needs 16
 products in place of 36. With d, g and y the tiles of input, kernel and output, y = A^T [(G g G^T) * (B^T d B)] A; the
-products of all tiles and channels are 16 matrix products. All coefficients are 0, +-1 and +-1/2, so that rounding errors
-are no larger than those of other orders of summation. The gradients are the transposes of the three linear maps.
+products of all tiles and channels are 16 matrix products. All coefficients are 0, +-1 and +-1/2, so that rounding
+errors are no larger than those of other orders of summation. The gradients are the transposes of the three maps.
 """
 
 from __future__ import annotations

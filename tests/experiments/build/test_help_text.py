@@ -20,7 +20,8 @@ def test_every_key_of_the_page_is_listed():
 def test_help_needs_no_jax():
     code = (
         "import sys\nfrom experiments.run import parse\ntry:\n    parse(['run', '--help'])\n"
-        "except SystemExit as end:\n    assert not end.code\n    assert not {'jax', 'flax', 'mujoco'} & set(sys.modules)\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "    assert not {'jax', 'flax', 'mujoco'} & set(sys.modules)\n"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert "--config.agent.tau=" in out
