@@ -9,6 +9,7 @@ baseline anew, where a change is meant. XLA counts the body of a loop once.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,11 @@ def differences(baseline: dict[str, Counts], now: dict[str, Counts]) -> list[str
 def main(_: list[str]) -> int:
     """Compare, or write the baseline; the exit status is 1 where something differs."""
     jax.config.update("jax_platforms", "cpu")
+    known: dict[str, Any] = {}
     if not _WRITE.value:
+        if not BASELINE.exists():
+            print(f"error: there is no {BASELINE} yet; python -m experiments.count --write makes it", file=sys.stderr)
+            return 2
         known = json.loads(BASELINE.read_text())
         if known["jax"] != jax.__version__:
             print(f"nothing to compare: the baseline is of jax {known['jax']}, and this is {jax.__version__}")

@@ -21,19 +21,26 @@ def convolution(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+def all_of_winograd(x, kernel, gradient):
+    """The output, and the gradients of both inputs."""
+    transformed = winograd.transform_kernel(kernel)
+    of_x, of_kernel = winograd.backward(x, transformed, gradient)
+    return winograd.forward(x, transformed), of_x, winograd.kernel_gradient(of_kernel)
+
+
 @pytest.mark.parametrize(("height", "width"), [(3, 3), (4, 7), (9, 6)])
 def test_winograd_and_its_gradients_equal_xla(height, width):
     x, kernel = normal(2, height, width, 3), normal(3, 3, 3, 5, seed=1)
     gradient = normal(2, height - 2, width - 2, 5, seed=2)
-    transformed = winograd.transform_kernel(kernel)
-    of_x, of_kernel = winograd.backward(x, transformed, gradient)
     out, transpose = jax.vjp(convolution, x, kernel)
-    equal(winograd.forward(x, transformed), out)
-    jax.tree.map(equal, (of_x, winograd.kernel_gradient(of_kernel)), transpose(gradient))
+    ours, of_x, of_kernel = jax.jit(all_of_winograd)(x, kernel, gradient)
+    equal(ours, out)
+    jax.tree.map(equal, (of_x, of_kernel), transpose(gradient))
 
 
-@pytest.mark.parametrize("over", ["solo", "vmap", "map"])
-@pytest.mark.parametrize("strides", [(1, 2, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("over", "strides"), [("vmap", (1, 2, 1)), ("map", (1, 2, 1)), ("solo", (1, 2, 1)), ("solo", (3, 2))]
+)
 def test_encoder_in_blocks_equals_xla(monkeypatch, over, strides):
     """The first has all three kinds of layers: Winograd's from pixels, one of patches, and a small one of stride 1."""
     side, channels = 21, 4
