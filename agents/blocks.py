@@ -23,7 +23,8 @@ WINOGRAD_FROM = 16
 """Width of the output from which Winograd's transforms pay for themselves."""
 
 Pixels = UInt8[Array, "batch height width channels"]
-Images = Float[Array, "batch height width channels"]
+Images = Float[Array, "batch _ _ _"]
+"""[batch, height, width, channels], of any layer."""
 
 
 class Layer(NamedTuple):
