@@ -30,7 +30,7 @@ ifeq ($(DEVICE),cpu)
 export JAX_PLATFORMS := cpu
 endif
 
-.PHONY: help run test test-all check format venv clean
+.PHONY: help run test test-all check format docs venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,11 @@ check: $(READY)  ## lint, formatting, types
 format: $(READY)  ## mend what lint and formatting can mend
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: export JAX_PLATFORMS := cpu
+docs: $(READY)  ## build the site of docs/ into build/docs; a warning is an error
+	$(PY) -m sphinx --quiet --fail-on-warning --doctree-dir build/doctrees docs build/docs
+	@echo "build/docs/index.html"
 
 venv: $(READY)  ## set up .venv and no more
 
