@@ -21,8 +21,9 @@ SET := $(if $(wildcard .venv/.ready-cuda),cuda,$(DEVICE))
 READY := .venv/.ready-$(SET)
 REQUIREMENTS := $(if $(filter cuda,$(SET)),requirements.txt,requirements-cpu.txt)
 PY := .venv/bin/python
-# Words of $ARGS reach the program as they are: no globbing, and (0,1) is no shell syntax.
-WITH_ARGS = set -f; $(1) $$ARGS
+# Words of $ARGS reach the program as they are: no globbing, and (0,1) is no shell syntax. The program takes the shell's
+# place, so that it hears a SIGTERM that make is sent, and saves.
+WITH_ARGS = set -f; exec $(1) $$ARGS
 
 export ARGS
 ifeq ($(DEVICE),cpu)
