@@ -3,6 +3,7 @@
 What a page shows of one's own agent, method or environment is run by test_docs.py and test_own_environment.py.
 """
 
+import importlib
 import os
 import re
 import shlex
@@ -68,10 +69,12 @@ def defined(module):
 
 
 def config_of(arguments):
-    """The config that a command line makes, parsed as the programs do."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, flag_values=values)
-    values(["program", *arguments])
+    """The config that a command line makes: the file's, with the keys set as the programs set them."""
+    (file,) = [each.removeprefix("--config=") for each in arguments if each.startswith("--config=")]
+    path, _, variant = file.partition(":")
+    module, values = importlib.import_module(path.removesuffix(".py").replace("/", ".")), flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", module.get_config(variant), flag_values=values)
+    values(["program", *(each for each in arguments if each.startswith("--config."))])
     return values["config"].value
 
 
@@ -84,8 +87,7 @@ def registries():
     METHODS.clear(), METHODS.update(methods)
 
 
-def test_commands_of_our_programs_can_be_given(registries, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_commands_of_our_programs_can_be_given(registries):
     tried = 0
     for page, words in COMMANDS:
         if words[0].endswith("python") and page != "docs/own_environment.md":
