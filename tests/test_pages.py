@@ -73,8 +73,9 @@ def config_of(arguments):
     (file,) = [each.removeprefix("--config=") for each in arguments if each.startswith("--config=")]
     path, _, variant = file.partition(":")
     module, values = importlib.import_module(path.removesuffix(".py").replace("/", ".")), flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", module.get_config(variant), flag_values=values)
-    values(["program", *(each for each in arguments if each.startswith("--config."))])
+    line = ["program", *(each for each in arguments if each.startswith("--config."))]
+    config_flags.DEFINE_config_dict("config", module.get_config(variant), flag_values=values, sys_argv=line)
+    values(line)
     return values["config"].value
 
 
