@@ -21,8 +21,9 @@ SET := $(if $(wildcard .venv/.ready-cuda),cuda,$(DEVICE))
 READY := .venv/.ready-$(SET)
 REQUIREMENTS := $(if $(filter cuda,$(SET)),requirements.txt,requirements-cpu.txt)
 PY := .venv/bin/python
-# Words of $ARGS reach the program as they are: no globbing, and (0,1) is no shell syntax.
-WITH_ARGS = set -f; $(1) $$ARGS
+# Words of $ARGS reach the program as they are: no globbing, and (0,1) is no shell syntax. The program takes the shell's
+# place, so that it hears a SIGTERM that make is sent, and saves.
+WITH_ARGS = set -f; exec $(1) $$ARGS
 
 export ARGS
 ifeq ($(DEVICE),cpu)
@@ -30,7 +31,7 @@ ifeq ($(DEVICE),cpu)
 export JAX_PLATFORMS := cpu
 endif
 
-.PHONY: help run test test-all check bench-smoke format venv clean
+.PHONY: help run test test-all check bench-smoke format docs venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,11 @@ bench-smoke: $(READY)  ## compare what the main programs are made of with the ba
 format: $(READY)  ## mend what lint and formatting can mend
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: export JAX_PLATFORMS := cpu
+docs: $(READY)  ## build the site of docs/ into build/docs; a warning is an error
+	$(PY) -m sphinx --quiet --fail-on-warning --doctree-dir build/doctrees docs build/docs
+	@echo "build/docs/index.html"
 
 venv: $(READY)  ## set up .venv and no more
 

@@ -27,7 +27,7 @@ from experiments.build.tasks import make_tasks
 from experiments.record.folder import Folder, check_config, check_folder
 from experiments.record.metrics_files import read_metrics
 from experiments.record.statistics import bootstrap_ci, iqm
-from experiments.run import CURABLE, command, parse, run
+from experiments.run import CURABLE, QUIET, command, parse, run
 
 _ALL = ["none", *(name for name in METHODS if name != "normalise_and_project")]
 """That one wants `agent.layer_norm`, which would hold for all."""
@@ -210,7 +210,7 @@ def draw(results: dict[str, dict[str, Values]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any]) -> int:
+def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any], quiet: bool = False) -> int:
     """Check all, train what is not trained yet, write table and figure; 0, or the exit status of a run that failed.
 
     A run that fails does not keep the others from training, nor from the table, of which it is left out.
@@ -229,7 +229,7 @@ def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any]
         if _is_trained(each):
             continue
         print(f"\n{label}")
-        status = run(each)
+        status = run(each, quiet)
         jax.clear_caches()
         if status == 130:
             return status
@@ -285,7 +285,7 @@ def _of_command_line(config: ConfigDict) -> int:
     given = config_flags.get_override_values(flags.FLAGS["config"])
     for key in {"plasticity.method", "plasticity.preset"} & set(given):
         raise ValueError(f"{key} is set for each method: --method=NAME, or --method=ne,preset=released")
-    return compare(config, _METHODS.value, given)
+    return compare(config, _METHODS.value, given, QUIET.value)
 
 
 if __name__ == "__main__":

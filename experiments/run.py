@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from experiments.train.loop import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
+QUIET = flags.DEFINE_bool("quiet", False, "Print neither a summary nor progress; errors and what is unusual stay.")
 
 # What a user can cure, or has to know in one sentence; anything else is a defect, and shows its traceback.
 CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
@@ -33,7 +34,7 @@ PARSE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError, flags.
 
 def main(argv: list[str]) -> int:
     """Run the experiment of `--config`; the exit status is 0, 2 for a setting that cannot be, 130 after Ctrl-C."""
-    return command(argv, run)
+    return command(argv, lambda config: run(config, QUIET.value))
 
 
 def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
@@ -48,7 +49,7 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
         return 2
     try:
         word = _apply_presets(flags.FLAGS)
-        if word:
+        if word and not QUIET.value:
             print(word)
         return program(CONFIG.value)
     except ValueError as error:
@@ -88,8 +89,12 @@ def _apply_presets(values: flags.FlagValues) -> str:
     return word
 
 
-def run(config: ConfigDict) -> int:
-    """Check, build, resume if there is something to resume, train, and draw the curves."""
+def run(config: ConfigDict, quiet: bool = False) -> int:
+    """Check, build, resume if there is something to resume, train, and draw the curves.
+
+    Args:
+        quiet: print errors and what is unusual, and no more.
+    """
     keep_freed_memory()
     # Imported here, so that a mistyped command is answered at once.
     from experiments.build.compile_cache import keep_compiled
@@ -100,10 +105,12 @@ def run(config: ConfigDict) -> int:
     from experiments.record.curves import draw_curves
     from experiments.record.folder import Folder, check_folder, open_folder
     from experiments.record.summary import CompileClock, print_summary
+    from experiments.record.wandb_runs import check_wandb
 
     folder, experiment, clock = Folder(config), None, CompileClock()
     try:
         check_folder(folder, config)
+        check_wandb(config)
         if config.compile_cache:
             keep_compiled()
         own = own_seeds(config)
@@ -112,12 +119,13 @@ def run(config: ConfigDict) -> int:
         begun = config.resume and folder.config.exists()
         open_folder(folder, config)
         layers = sparse_layers(config, experiment.agent, experiment.schedule.lifetime)
-        print_summary(experiment, folder, layers)
+        if not quiet:
+            print_summary(experiment, folder, layers)
         checkpoints = Checkpoints(folder.checkpoint)
-        start = _begin(experiment, checkpoints, layers)
+        start = _begin(experiment, checkpoints, layers, quiet)
         if begun and start.step == 0:
             print(f"{folder.checkpoint.parent} holds no checkpoint beyond frame 0; starting from there")
-        status = _train(experiment, folder, checkpoints, start, clock)
+        status = _train(experiment, folder, checkpoints, start, clock, quiet)
     except CURABLE as error:
         logging.debug("%s", traceback.format_exc())  # shown with --verbosity=1
         print(f"error: {error}", file=sys.stderr)
@@ -127,11 +135,12 @@ def run(config: ConfigDict) -> int:
             experiment.close()
     if any(folder.root.glob("*/metrics.jsonl")):
         draw_curves(folder.root)
-    print(f"results in {folder.root}")
+    if not quiet:
+        print(f"results in {folder.root}")
     return status
 
 
-def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list) -> Run:
+def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list, quiet: bool) -> Run:
     """The run to go on from: the newest checkpoint, or fresh networks and the first scenes."""
     import jax
 
@@ -151,15 +160,18 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list) -> Ru
     experiment.pool.restore(envs)
     for failure in failures:
         print(failure)
-    print(f"resuming at frame {experiment.frame(run.step)} of {experiment.frame(experiment.schedule.total)}")
+    if not quiet:
+        print(f"resuming at frame {experiment.frame(run.step)} of {experiment.frame(experiment.schedule.total)}")
     return run
 
 
-def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, start: Run, clock: CompileClock) -> int:
+def _train(
+    experiment: Experiment, folder: Folder, checkpoints: Checkpoints, start: Run, clock: CompileClock, quiet: bool
+) -> int:
     """Train to the end, or until Ctrl-C; the exit status."""
     from experiments.record.monitor import Monitor, Stopped
 
-    monitor = Monitor(experiment, folder, checkpoints, start.step, clock)
+    monitor = Monitor(experiment, folder, checkpoints, start.step, clock, quiet)
     try:
         experiment.train(start, monitor, monitor.next_due)
         return 130 if monitor.stopped else 0  # asked for when nothing was left to do

@@ -23,12 +23,12 @@ def dormancy(activations: Float[Array, "*batch units"]) -> Float[Array, " units"
 
 
 def gradient_activity(gradient: Float[Array, "*fan units"]) -> Float[Array, " units"]:
-    """GraMa score of each unit of a kernel: mean |dL/dw| over its incoming weights / the layer's mean of the same.
+    """GraMa score of each unit of a kernel: mean `|dL/dw|` over its incoming weights / the layer's mean of the same.
 
     1 on average, 0 for a unit that no gradient reaches; a layer without any gradient scores 0 throughout. GraMa (Liu et
-    al. 2025, arXiv:2505.24061) takes the mean of |dL/dh| over samples where this takes that of |dL/dw| over weights: an
-    optimiser is handed weight gradients of a whole batch, and sees neither dL/dh nor single samples. A ReLU that never
-    fires therefore scores 0 here, whatever its dL/dh. Absent weights count as long as `gradient` is dense.
+    al. 2025, arXiv:2505.24061) takes the mean of `|dL/dh|` over samples where this takes that of `|dL/dw|` over
+    weights: an optimiser is handed weight gradients of a whole batch, and sees neither dL/dh nor single samples. A ReLU
+    that never fires therefore scores 0 here, whatever its dL/dh. Absent weights count as long as `gradient` is dense.
     """
     return _relative_magnitude(gradient)
 
@@ -57,7 +57,7 @@ def dormant_ratio_by_layer(activations: Leaves, tau: float = 0.0) -> dict[str, F
 
 
 def gradient_dormant_ratio(gradients: Leaves, tau: float = 0.0) -> Float[Array, ""]:
-    """Share of all units whose GraMa score is at most `tau`, from {path: gradient of a kernel [*fan, units]}."""
+    """Share of all units whose GraMa score is at most `tau`, from `{path: gradient of a kernel [*fan, units]}`."""
     return gradient_dormant_ratio_by_layer(gradients, tau)["all"]
 
 

@@ -26,7 +26,7 @@ class ReviewState(NamedTuple):
     count: Int[Array, "*lanes"]  # pyright: ignore[reportIncompatibleMethodOverride]
     """Samples so far."""
     steepest: Float[Array, "*lanes"]
-    """Largest |slope| of a full window so far."""
+    """Largest `|slope|` of a full window so far."""
     probability: Float[Array, "*lanes"]
     """Of reviewing, until the next sample."""
 
@@ -52,10 +52,11 @@ class Decision(NamedTuple):
 class Review(NamedTuple):
     """Experience review with fixed settings, as functions of one seed.
 
-    init(): the state before the first sample, with which nothing is reviewed.
-    observe(state, fau): the state after one more sample.
-    decide(state, key): what one update learns from.
-    every: updates from one sample to the next.
+    Attributes:
+        init(): the state before the first sample, with which nothing is reviewed.
+        observe(state, fau): the state after one more sample.
+        decide(state, key): what one update learns from.
+        every: updates from one sample to the next.
     """
 
     init: Callable[[], ReviewState]
@@ -127,11 +128,11 @@ def gate_probability(fau: Float[Array, ""], awaken: float, gain: float) -> Float
 
 
 def slope_probability(slope: Float[Array, ""], steepest: Float[Array, ""], most: float) -> Float[Array, ""]:
-    """most * (1 - |slope| / steepest): the steadier the share of active units, the more early data is reviewed.
+    """`most * (1 - |slope| / steepest)`: the steadier the share of active units, the more early data is reviewed.
 
     This is our reading of section 4.3 of Liu et al. (ICLR 2025), which ties the review to the slope of the curve of
     active units and leaves open over which window it is taken and how it becomes a probability. We take the
-    least-squares slope of the last samples and normalise by `steepest`, the largest |slope| that has been seen, this
+    least-squares slope of the last samples and normalise by `steepest`, the largest `|slope|` that has been seen, this
     one included. A curve that has never moved is as steady as can be.
     """
     return most * (1 - jnp.abs(slope) / jnp.where(steepest > 0, steepest, 1))

@@ -41,10 +41,12 @@ class Network(NamedTuple):
 class Evolved(NamedTuple):
     """The network after a round. Leaves that did not change may be left out of all five.
 
-    fresh: the weights that were born, removed or reset; what the optimiser keeps of them begins anew.
-    adjusted: the weights that change too, but of which the optimiser keeps what it has. All others train on as usual.
-    renewed: whether the whole leaf began anew, so that its copies (targets) should be replaced at once; only for
-        leaves that `Rule.renews` chooses.
+    Attributes:
+        fresh: the weights that were born, removed or reset; what the optimiser keeps of them begins anew.
+        adjusted: the weights that change too, but of which the optimiser keeps what it has. All others train on as
+            usual.
+        renewed: whether the whole leaf began anew, so that its copies (targets) should be replaced at once; only for
+            leaves that `Rule.renews` chooses.
     """
 
     params: Leaves
@@ -64,22 +66,24 @@ Reborn = Callable[[RuleState, Leaves, dict[str, Bool[Array, "..."]]], RuleState]
 class Rule(NamedTuple):
     """A rule that changes a network beside what its optimiser does. Every part may be None, and then costs nothing.
 
-    evolve(state, key, step, network): one round at update `step`; see `stateless` for a rule that remembers nothing.
-    activity(params, batch): the unit activations that `evolve` and `observe` look at.
-    gradient(state, step, network): the gradients that change before the optimiser sees them, in every update; there are
-        no activations.
-    adjust(state, key, step, network, updates): in every update, the new state, and those updates of the optimiser that
-        change; `network` is that before the update, without activations.
-    trainable(step, path): may this leaf train at update `step`? None: all may, always.
-    init(params, masks): the state that the rule begins with, any pytree of arrays; None: `()`.
-    observe(state, step, network): the state after an update, in every one; `network` holds the updated weights, and the
-        gradients and activations that the update was made from. In a round it comes before `evolve`.
-    reborn(state, params, fresh): the state after a round, whichever rule of a chain made it: the network's parameters
-        after it, and the weights that were born, removed or reset.
-    urgent(state): must there be a round at once, after this update, whenever the next one would be? In a chain it is a
-        round of all methods but those that `spaced` keeps to their updates.
-    renews(path, leaf): the leaves that a round may start anew as wholes, see `Evolved.renewed`.
-    name: what a sentence about it calls it; methods in a `chain` are joined by `+`.
+    Attributes:
+        evolve(state, key, step, network): one round at update `step`; see `stateless` for a rule that remembers
+            nothing.
+        activity(params, batch): the unit activations that `evolve` and `observe` look at.
+        gradient(state, step, network): the gradients that change before the optimiser sees them, in every update; there
+            are no activations.
+        adjust(state, key, step, network, updates): in every update, the new state, and those updates of the optimiser
+            that change; `network` is that before the update, without activations.
+        trainable(step, path): may this leaf train at update `step`? None: all may, always.
+        init(params, masks): the state that the rule begins with, any pytree of arrays; None: `()`.
+        observe(state, step, network): the state after an update, in every one; `network` holds the updated weights, and
+            the gradients and activations that the update was made from. In a round it comes before `evolve`.
+        reborn(state, params, fresh): the state after a round, whichever rule of a chain made it: the network's
+            parameters after it, and the weights that were born, removed or reset.
+        urgent(state): must there be a round at once, after this update, whenever the next one would be? In a chain it
+            is a round of all methods but those that `spaced` keeps to their updates.
+        renews(path, leaf): the leaves that a round may start anew as wholes, see `Evolved.renewed`.
+        name: what a sentence about it calls it; methods in a `chain` are joined by `+`.
     """
 
     evolve: Evolve | None = None

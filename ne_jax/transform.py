@@ -60,7 +60,7 @@ def plastic(
         accumulate: a round sees the mean of the dense gradients of the last so many updates, its own included: of the
             sparse leaves, or of the kernels of a dense network; of other leaves it sees the newest.
 
-    `update` takes these extra arguments, all optional:
+    Optional arguments of update:
         step: updates made so far, an int32 scalar. Where it is the same for all lanes of a `vmap`, pass it unbatched:
             the round is then a plain branch. Without it a counter in the state is used, and the branch is kept by
             `cond_any`. The first round comes after `every` updates.

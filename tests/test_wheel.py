@@ -72,9 +72,8 @@ def test_lists_of_requirements_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert set(project["dependencies"]) | set(extras["rl"]) == requirements("requirements-cpu.txt")
-    assert {*extras["dev"], *extras["gymnasium"], *extras["mjx"], *extras["submitit"]} == requirements(
-        "requirements-dev.txt"
-    )
+    added = {each for name in ("dev", "docs", "gymnasium", "mjx", "submitit", "wandb") for each in extras[name]}
+    assert added == requirements("requirements-dev.txt")
     assert set(extras["cuda12"]) == requirements("requirements.txt")
 
 

@@ -170,6 +170,13 @@ class VideoSettings:
 
 
 @dataclass(frozen=True)
+class LogSettings:
+    """Where metrics go beside `metrics.jsonl` and TensorBoard's files."""
+
+    wandb: bool = setting(False, "also to Weights & Biases, a run per seed in one group; see docs/how_to.md")
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """The run itself."""
 
@@ -226,3 +233,4 @@ class RunSettings:
     plasticity: PlasticitySettings = group(PlasticitySettings)
     eval: EvaluationSettings = group(EvaluationSettings)
     video: VideoSettings = group(VideoSettings)
+    log: LogSettings = group(LogSettings)

@@ -30,7 +30,12 @@ NOT_COMPARED = (
     "env.workers",
     "slice",
 )
-"""Keys that say how to start and how to run, not what is computed; so does everything under `video`."""
+"""Keys that say how to start and how to run, not what is computed; so does everything under `video` and `log`."""
+
+
+def compared(key: str) -> bool:
+    """Does this key say what is computed?"""
+    return key not in NOT_COMPARED and not key.startswith(("video.", "log."))
 
 
 class Folder:
@@ -191,7 +196,7 @@ def commit() -> str:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     flat_old, flat_new = flatten(old), flatten(new)
-    keys = sorted(k for k in flat_old.keys() | flat_new.keys() if k not in NOT_COMPARED and not k.startswith("video."))
+    keys = sorted(filter(compared, flat_old.keys() | flat_new.keys()))
     return [
         f"{key}: {flat_old.get(key)} there, {flat_new.get(key)} now"
         for key in keys

@@ -19,10 +19,13 @@ from experiments.build.experiment import Experiment
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
+from experiments.record.progress import Progress
+from experiments.record.remaining import RemainingTime, regular
 from experiments.record.saturation import SaturationGuard
 from experiments.record.stopping import StopRequest
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
+from experiments.record.wandb_runs import WandbRun
 from experiments.train.loop import Run
 from experiments.train.state import MetricAccumulator
 from experiments.train.tasks import Evaluated, TaskSequence, read_history, summarise
@@ -41,31 +44,44 @@ class Monitor:
     Args:
         begin: the step that this process starts from, 0 or that of the checkpoint.
         clock: has counted the seconds of compiling; they are told once everything is compiled.
+        quiet: show no progress.
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Folder, checkpoints: Checkpoints, begin: int, clock: CompileClock
+        self,
+        experiment: Experiment,
+        folder: Folder,
+        checkpoints: Checkpoints,
+        begin: int,
+        clock: CompileClock,
+        quiet: bool = False,
     ) -> None:
         self._experiment, self._folder, self._checkpoints, self._begin = experiment, folder, checkpoints, begin
-        self._compiling: CompileClock | None = clock
+        self._compiling: CompileClock | None = None if quiet else clock
         config = experiment.config
         self._log_every = experiment.every(config.log_every)
         self._eval_every = config.eval.every and experiment.every(config.eval.every)  # 0: never
         self._save_every = experiment.every(config.checkpoint_every)
-        self._writers = [SeedWriter(folder.seed(seed), experiment.frame(begin)) for seed in config.seeds]
+        runs = [WandbRun(config, folder, seed) if config.log.wandb else None for seed in config.seeds]
+        self._writers = [
+            SeedWriter(folder.seed(seed), experiment.frame(begin), run) for seed, run in zip(config.seeds, runs)
+        ]
         self._tasks = experiment.tasks
         tasks = self._tasks if self._tasks and self._tasks.all_evaluated else None
         metrics = [read_metrics(folder.seed(seed) / "metrics.jsonl") for seed in config.seeds] if tasks else []
         self._histories = [read_history(rows, tasks) for rows in metrics] if tasks else []
-        self._bar = tqdm(
-            total=experiment.frame(experiment.schedule.total),
-            initial=experiment.frame(begin),
-            desc=config.env.name,
-            # Without tqdm's own rate, which counts one seed and the time of evaluations
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} frames [{elapsed}<{remaining}{postfix}]",
-            mininterval=1.0,
+        total = experiment.schedule.total
+        every = {"log": self._log_every, "evaluation": self._eval_every, "checkpoint": self._save_every}
+        left = {kind: regular(steps, total) for kind, steps in every.items()}
+        self._remaining = RemainingTime(experiment.schedule, begin, left, lambda: clock.seconds)
+        self._progress = Progress(
+            config.env.name,
+            experiment.frame(begin),
+            experiment.frame(total),
+            self._remaining.seconds,
+            each="eval/return" if self._eval_every else "train/return",
+            quiet=quiet,
         )
-        self._shown: dict[str, str] = {}
         self._guard = SaturationGuard(config.seeds, config.total_frames)
         self._clock, self._clock_step = time.perf_counter(), begin
         self._initial: tuple[int, dict[str, Any]] | None = None  # what the networks began with, once it is asked for
@@ -77,7 +93,8 @@ class Monitor:
         """Do what is due at `run.step`."""
         schedule = self._experiment.schedule
         step, last = run.step, run.step == schedule.total
-        self._bar.update(self._experiment.frame(step) - self._bar.n)
+        self._remaining.trained(step)
+        self._progress.at(self._experiment.frame(step))
         if step == self._begin > 0:
             return run
         switched = self._tasks is not None and self._tasks.switches(step)
@@ -90,18 +107,21 @@ class Monitor:
             return run
         jax.block_until_ready((run.learner.metrics, run.rollout.episode_step))
         started = time.perf_counter()
-        values = self._plasticity(run) if measured else {}
-        if log:
-            values |= self._training_values(run, started - self._clock)
+        with self._remaining.timed("log"):
+            values = self._plasticity(run) if measured else {}
+            if log:
+                values |= self._training_values(run, started - self._clock)
         if evaluation:
-            values |= self._evaluate(run)
+            with self._remaining.timed("evaluation"):
+                values |= self._evaluate(run)
         if values:
             self._write(step, values)
         if log:
             run = self._next_interval(run, started)
         stop = bool(self.stopped)  # perhaps only since the evaluation began
         if save or stop:
-            self.save(run)
+            with self._remaining.timed("checkpoint"):
+                self.save(run)
         self._clock += time.perf_counter() - started  # nothing of this is training
         if stop and not last:
             raise Stopped
@@ -124,7 +144,7 @@ class Monitor:
     def close(self) -> None:
         """Close all files and give signals their usual meaning back."""
         self.stopped.close()
-        self._bar.close()
+        self._progress.close()
         for writer in self._writers:
             writer.close()
 
@@ -132,7 +152,7 @@ class Monitor:
         """One row of each seed's metrics, and what the user is shown of it."""
         for i, writer in enumerate(self._writers):
             writer.write(step, self._experiment.frame(step), {name: float(each[i]) for name, each in values.items()})
-        self._show(values)
+        self._progress.show(values)
         if "plasticity/saturation" in values:
             for sentence in self._guard(self._experiment.frame(step), values["plasticity/saturation"]):
                 tqdm.write(sentence)
@@ -218,21 +238,12 @@ class Monitor:
         experiment, fps = self._experiment, self._experiment.config.video.fps
         try:
             for i, seed in enumerate(experiment.config.seeds):
-                write_video(self._folder.video(seed, experiment.frame(step)), frames[i], fps)
+                frame, path = experiment.frame(step), self._folder.video(seed, experiment.frame(step))
+                write_video(path, frames[i], fps)
+                self._writers[i].film(step, frame, frames[i], fps, path)
             write_video(self._folder.grid, grid(frames), fps)
         except (RuntimeError, OSError) as error:
             tqdm.write(f"the video at frame {experiment.frame(step)} could not be written: {error}")
-
-    def _show(self, values: dict[str, np.ndarray]) -> None:
-        """Mean over seeds behind the progress bar; a value that was not measured keeps its last one."""
-        labels = {"eval/return": "return", "plasticity/density": "density", "plasticity/fau": "FAU"}
-        for name, label in labels.items():
-            if name in values:
-                self._shown[label] = f"{np.mean(values[name]):.3g}"
-        speed = values.get("time/frames_per_second", [np.nan])[0]
-        if speed == speed:
-            self._shown["frames/s"] = f"{speed:.0f}"
-        self._bar.set_postfix(self._shown)
 
 
 def peak_memory() -> dict[str, float]:

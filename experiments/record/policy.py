@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from agents.types import Agent, AgentState
+from experiments.build.default_settings import EnvSettings, RunSettings
 from experiments.build.experiment import setup
 from experiments.record.checkpoints import load_agent
+from experiments.record.folder import compared
 from experiments.train.step import Stack, greedy_action, stack_frames
+from settings import settings_of
 
 
 def read_config(folder: Path) -> ConfigDict:
@@ -27,8 +31,18 @@ def read_config(folder: Path) -> ConfigDict:
     """
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} holds no config.json; give a folder that experiments.run has made")
-    written = json.loads((folder / "config.json").read_text())
-    return ConfigDict({"slice": ""} | _with_tuples(written))  # which runs of earlier commits lack
+    saved = json.loads((folder / "config.json").read_text())
+    return ConfigDict(_with_tuples(_with_new_keys(saved)))
+
+
+def _with_new_keys(saved: dict[str, Any]) -> dict[str, Any]:
+    """The config of an earlier version with the keys that it lacks, as far as they do not say what is computed."""
+    for each in (*settings_of(RunSettings), *settings_of(EnvSettings, "env.")):
+        if not compared(each.key):
+            *groups, name = each.key.split(".")
+            at = reduce(lambda tree, group: tree.setdefault(group, {}), groups, saved)
+            at.setdefault(name, each.default)
+    return saved
 
 
 def _with_tuples(value: Any) -> Any:

@@ -18,6 +18,18 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "steps height width 3"], f
     mediapy.write_video(path, np.pad(frames, odd, mode="edge"), fps=fps)
 
 
+SMALL, FEW = 128, 100
+"""The largest width of an animation, in pixels, and the most pictures of it: a log holds many."""
+
+
+def animation(frames: UInt8[np.ndarray, "steps height width 3"], fps: int) -> tuple[bytes, int, int]:
+    """A small GIF, as long as the video: every so many frames, every so many pixels; also its height and width."""
+    mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    every, apart = -(-len(frames) // FEW), -(-max(frames.shape[1:3]) // SMALL)
+    few = frames[::every, ::apart, ::apart]
+    return mediapy.compress_video(few, fps=fps / every, codec="gif"), *few.shape[1:3]
+
+
 def grid(frames: UInt8[np.ndarray, "seeds steps height width 3"]) -> UInt8[np.ndarray, "steps height2 width2 3"]:
     """Lay the seeds' videos side by side in a near-square grid; cells without a seed are black."""
     seeds, steps, height, width, _ = frames.shape

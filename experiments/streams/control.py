@@ -81,7 +81,7 @@ def protocol(tasks: Tasks, arm: Arm) -> dict[str, Any]:
     from experiments.build.checks import flatten, validate
     from experiments.build.methods import METHODS, method_names
     from experiments.build.tasks import make_tasks
-    from experiments.record.folder import NOT_COMPARED, resolved
+    from experiments.record.folder import compared, resolved
 
     config = config_of(tasks, arm)
     validate(config)
@@ -89,8 +89,8 @@ def protocol(tasks: Tasks, arm: Arm) -> dict[str, Any]:
     own = method_names(config.plasticity)
     # Settings of methods that do not take part: with them, whoever adds a method would have to train all others anew.
     groups = [f"plasticity.{method}." for method in METHODS if method not in own] if own else ["plasticity."]
-    skipped, flat = (*NOT_COMPARED, *OF_THE_RUN), flatten(resolved(config))
-    return {k: value for k, value in flat.items() if k not in skipped and not k.startswith(("video.", *groups))}
+    flat = flatten(resolved(config))
+    return {k: v for k, v in flat.items() if compared(k) and k not in OF_THE_RUN and not k.startswith(tuple(groups))}
 
 
 def config_of(tasks: Tasks, arm: Arm) -> Any:

@@ -67,6 +67,13 @@ class Schedule(NamedTuple):
         tasks = (step - self.first_update) // self.task_steps + 1 if self.clears and step >= self.first_update else 0
         return self.first_update + tasks * self.task_steps
 
+    def seeding(self, step: int) -> int:
+        """Steps before this one that come before updates begin, at first or after the replay was emptied."""
+        if not self.clears:
+            return min(step, self.first_update)
+        tasks, since = divmod(step, self.task_steps)
+        return tasks * min(self.task_steps, self.first_update) + min(since, self.first_update)
+
     def task(self, step: Any) -> Any:
         """The number of the task of a step, where something begins anew with each; else 0."""
         return step // self.task_steps if self.task_steps else 0

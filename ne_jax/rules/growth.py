@@ -45,7 +45,7 @@ def neuroplastic(
     """Neuroplastic Expansion: prune what dormant units hold, grow where the loss gradient asks (Liu et al., ICLR 2025).
 
     Each round and layer: weights into dormant units are removed, whole units in random order, but never more than
-    `omega` of the number grown; then the absent weights with the largest |dense gradient| are born, as many as bring
+    `omega` of the number grown; then the absent weights with the largest `|dense gradient|` are born, as many as bring
     the layer to `schedule` exactly. Once the schedule stands still nothing is pruned either, and the topology is fixed,
     unless `rewire` goes on. The bias of a unit that lost every incoming weight is reset to zero (and, where activations
     tell the layer's module, its norm's scale to one), unless `revive` says otherwise.
@@ -58,7 +58,7 @@ def neuroplastic(
             (`magnitude`, always as many as `omega` allows); or `none`.
         omega: most that is pruned in a round, as a share of what is grown in it, in [0, 1).
         tau: a unit is dormant when its score is at most this, >= 0.
-        grow: the largest |dense gradient|, or at `random`.
+        grow: the largest `|dense gradient|`, or at `random`.
         birth: newborn weights start at `zero`, or as the layer's LeCun-normal initialiser would draw them.
         revive: what happens to units without any incoming weight, which a ReLU would keep out of reach of gradients for
             ever: nothing (`none`), a small positive `bias`, or a few of the round's births at random places with LeCun
@@ -128,8 +128,8 @@ def random_grow(
 
 
 def rigl(share: Share, *, birth: Birth = "zero", revive: Revive = "none") -> Rule:
-    """RigL: exchange a share of the smallest weights for absent ones with the largest |dense gradient|, at the density
-    that the network was given (Evci et al. 2020, section 3).
+    """RigL: exchange a share of the smallest weights for absent ones with the largest `|dense gradient|`, at the
+    density that the network was given (Evci et al. 2020, section 3).
 
     What is dropped and grown again at once keeps its value and moments.
 

@@ -90,9 +90,9 @@ def lifelong_ne(
     1. Mature units whose drive is at most `tau` of their layer's mean begin anew as wholes, and if these are fewer than
        the `turnover` share, so do the next ones up to it: all that enters them goes, what leads on from them becomes
        `outgoing` times what is drawn, and a bundle of births, as many as the layer's average unit has weights, goes to
-       inputs drawn in proportion to the layer's |dense gradient| there. A unit that answers to few inputs is silent on
-       many batches, and so is renewed the sooner, the fewer they are.
-    2. The births that remain until the schedule is met go to the absent weights of the largest |dense gradient|.
+       inputs drawn in proportion to the layer's `|dense gradient|` there. A unit that answers to few inputs is silent
+       on many batches, and so is renewed the sooner, the fewer they are.
+    2. The births that remain until the schedule is met go to the absent weights of the largest `|dense gradient|`.
     3. Newborn weights are as `initialise` draws them, times sqrt(inputs / weights of the unit), so that a unit with few
        weights speaks as loud as one with many.
 

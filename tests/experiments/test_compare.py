@@ -144,7 +144,7 @@ def test_a_run_that_fails_is_not_in_the_table(tmp_path, monkeypatch, capsys):
     config = config_of()
     config.results_dir = str(tmp_path)
 
-    def run(config):
+    def run(config, quiet=False):
         """Half of the rows for all, the other half and the last checkpoint only without a method."""
         folder, done = Folder(config), config.plasticity.method == "none"
         for seed in config.seeds:
