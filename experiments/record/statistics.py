@@ -69,7 +69,7 @@ def _check_runs(values: Float[np.ndarray, "*lots runs"]) -> None:
 def iqm_bands(
     values: Float[np.ndarray, "points runs"], *, level: float = 0.95, samples: int = 10_000, seed: int = 0
 ) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """The intervals that `bootstrap_ci` gives for the interquartile mean of each row, all at once.
+    """The intervals that `bootstrap_ci` gives for the interquartile mean of each row, once sorted, all at once.
 
     Which runs are drawn is the same for all rows, so the mean of a resample is a product of the sorted row with weights
     that are computed once: how often each rank was drawn into which place. Of few runs there are few different
