@@ -109,7 +109,7 @@ class Encoder(nn.Module):
     def __call__(self, pixels: UInt8[Array, "batch height width channels"]) -> Float[Array, "batch features"]:
         if self.blocks and not self.is_initializing() and not self.is_mutable_collection("intermediates"):
             named = (self.variables["params"][f"conv_{i}"] for i in range(len(self.strides)))
-            x = encode(self.strides, pixels, tuple(Layer(each["kernel"], each["bias"]) for each in named))
+            x: Array = encode(self.strides, pixels, tuple(Layer(each["kernel"], each["bias"]) for each in named))
             return x.reshape(x.shape[0], -1)
         x = scale(pixels)
         for i, stride in enumerate(self.strides):

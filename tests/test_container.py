@@ -12,7 +12,8 @@ DEVICES = ("cpu", "cuda")
 def instructions(device):
     """(instruction, the rest) of each line of a Dockerfile, continued lines joined, comments left out."""
     text = re.sub(r"\\\n\s*", "", (ROOT / f"docker/{device}.Dockerfile").read_text())
-    return [tuple(line.split(" ", 1)) for line in text.splitlines() if line and not line.startswith("#")]
+    lines = [line.partition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+    return [(name, rest) for name, _, rest in lines]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -42,9 +42,10 @@ def test_an_animation_is_small_and_as_long_as_the_video(tmp_path):
     (tmp_path / "a.gif").write_bytes(encoded)
     with Image.open(tmp_path / "a.gif") as image:
         assert image.size == (width, height) == (100, 100) and width <= SMALL
-        assert image.n_frames == 60 <= FEW
+        many = getattr(image, "n_frames")  # noqa: B009  (of animations alone)
+        assert many == 60 <= FEW
         durations = []
-        for frame in range(image.n_frames):
+        for frame in range(many):
             image.seek(frame)
             durations.append(image.info["duration"])
     assert sum(durations) == pytest.approx(120 / 30 * 1000, rel=0.1)
