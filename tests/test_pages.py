@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,8 +85,10 @@ def registries():
     """What an example registers is gone afterwards."""
     agents, methods = dict(AGENTS), dict(METHODS)
     yield
-    AGENTS.clear(), AGENTS.update(agents)
-    METHODS.clear(), METHODS.update(methods)
+    AGENTS.clear()
+    AGENTS.update(agents)
+    METHODS.clear()
+    METHODS.update(methods)
 
 
 def test_commands_of_our_programs_can_be_given(registries):
@@ -142,7 +145,7 @@ def test_the_blocks_of_the_readme_run():
     load, three_lines, activity = blocks("README.md")
     assert "load_policy" in load
     key, obs, net = jax.random.key(0), jnp.ones((4, 3)), Net()
-    names = dict(jax=jax, optax=optax, ne_jax=ne_jax, TrainState=TrainState, key=key, obs=obs, net=net)
+    names: dict[str, Any] = dict(jax=jax, optax=optax, ne_jax=ne_jax, TrainState=TrainState, key=key, obs=obs, net=net)
     exec(three_lines, names)
     state = names["state"].apply_gradients(grads=names["params"])
     assert 0 < float(ne_jax.density(ne_jax.masks(state.opt_state))["all"]) < 1
@@ -185,7 +188,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
 def run(words, folder):
     """A command of ours, as it is given in a clone whose results go elsewhere."""
-    (folder / "configs").exists() or (folder / "configs").symlink_to(ROOT / "configs")
+    if not (folder / "configs").exists():
+        (folder / "configs").symlink_to(ROOT / "configs")
     env = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
     done = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, env=env)
     assert done.returncode == 0, (words, done.stderr)

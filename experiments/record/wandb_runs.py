@@ -57,7 +57,7 @@ class WandbRun:
                 reinit="create_new",
                 settings=wandb.Settings(console="off", silent=True),
             )
-        except wandb.errors.Error as error:
+        except wandb.Error as error:
             raise RuntimeError(
                 f"log.wandb=True: no run could be opened ({str(error).splitlines()[0]}); set WANDB_MODE=offline in the "
                 f"environment, or {OFF}"

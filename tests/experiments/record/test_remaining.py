@@ -99,12 +99,13 @@ def test_without_a_terminal_there_is_a_plain_line_for_each_evaluation(quiet, cap
 
 
 def test_on_a_terminal_one_line_moves(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     progress = Progress("walk", 0, 60_000, lambda: None)
     progress.at(30_000)
     progress.show(values(eval_return=170.0))
     progress.close()
-    shown = sys.stderr.getvalue()
+    shown = terminal.getvalue()
     assert "walk:  50%" in shown and "30000/60000 frames" in shown and "<?, return=171]" in shown
     assert not capsys.readouterr().out
 
