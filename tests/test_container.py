@@ -9,11 +9,14 @@ ROOT = Path(__file__).parents[1]
 DEVICES = ("cpu", "cuda")
 
 
-def instructions(device):
+def instructions(device) -> list[tuple[str, str]]:
     """(instruction, the rest) of each line of a Dockerfile, continued lines joined, comments left out."""
     text = re.sub(r"\\\n\s*", "", (ROOT / f"docker/{device}.Dockerfile").read_text())
-    lines = [line.partition(" ") for line in text.splitlines() if line and not line.startswith("#")]
-    return [(name, rest) for name, _, rest in lines]
+    return [
+        (line.partition(" ")[0], line.partition(" ")[2])
+        for line in text.splitlines()
+        if line and not line.startswith("#")
+    ]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,8 +14,18 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from experiments.record.video import animation
 
-if TYPE_CHECKING:
-    from experiments.record.wandb_runs import WandbRun
+
+class Board(Protocol):
+    """Where a seed's rows and videos go beside its folder, such as `experiments.record.wandb_runs.WandbRun`."""
+
+    def write(self, step: int, row: dict[str, Any]) -> None:
+        """A row of `metrics.jsonl`, NaN as it is."""
+
+    def film(self, step: int, frame: int, path: Path) -> None:
+        """An mp4 file."""
+
+    def close(self) -> None:
+        """No more comes."""
 
 
 class SeedWriter:
@@ -24,17 +34,17 @@ class SeedWriter:
     Args:
         folder: the seed's folder; `metrics.jsonl` and `tensorboard/` are made in it.
         frame: the frame that the run goes on from; 0 begins anew.
-        wandb: the seed's run at Weights & Biases.
+        board: where all of it goes too.
     """
 
-    def __init__(self, folder: Path, frame: int, wandb: WandbRun | None = None) -> None:
+    def __init__(self, folder: Path, frame: int, board: Board | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
         rows = [row for row in read_metrics(self._path) if row["frame"] <= frame] if frame else []
         _replace(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._lines = self._path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=frame + 1 if frame else 0)
-        self._wandb = wandb
+        self._other = board
 
     def write(self, step: int, frame: int, values: dict[str, float]) -> None:
         """One line: `step`, `frame` and every value, NaN as null. TensorBoard's axis is the frame."""
@@ -45,8 +55,8 @@ class SeedWriter:
             if math.isfinite(value):
                 self._board.add_scalar(name, value, frame)
         self._board.flush()
-        if self._wandb:
-            self._wandb.write(step, {"step": step, "frame": frame} | values)
+        if self._other:
+            self._other.write(step, {"step": step, "frame": frame} | values)
 
     def film(
         self, step: int, frame: int, frames: UInt8[np.ndarray, "steps height width 3"], fps: int, mp4: Path
@@ -55,15 +65,15 @@ class SeedWriter:
         encoded, height, width = animation(frames, fps)
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
         self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag="eval/video", image=image)]), frame)
-        if self._wandb:
-            self._wandb.film(step, frame, mp4)
+        if self._other:
+            self._other.film(step, frame, mp4)
 
     def close(self) -> None:
         """Close the files."""
         self._lines.close()
         self._board.close()
-        if self._wandb:
-            self._wandb.close()
+        if self._other:
+            self._other.close()
 
 
 def read_metrics(path: Path) -> list[dict]:

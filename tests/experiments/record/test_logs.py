@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 from tensorboardX.proto.event_pb2 import Event
 
 from configs import gymnax_states
@@ -42,12 +42,8 @@ def test_an_animation_is_small_and_as_long_as_the_video(tmp_path):
     (tmp_path / "a.gif").write_bytes(encoded)
     with Image.open(tmp_path / "a.gif") as image:
         assert image.size == (width, height) == (100, 100) and width <= SMALL
-        many = getattr(image, "n_frames")  # noqa: B009  (of animations alone)
-        assert many == 60 <= FEW
-        durations = []
-        for frame in range(many):
-            image.seek(frame)
-            durations.append(image.info["duration"])
+        durations = [picture.info["duration"] for picture in ImageSequence.Iterator(image)]
+    assert len(durations) == 60 <= FEW
     assert sum(durations) == pytest.approx(120 / 30 * 1000, rel=0.1)
 
 
@@ -67,8 +63,7 @@ def test_tensorboard_gets_the_animation(tmp_path):
 class Fake:
     """What we use of wandb, with what it was told."""
 
-    class errors:
-        Error = ZeroDivisionError
+    Error = ZeroDivisionError
 
     def __init__(self):
         self.told, self.logged_in = [], True
@@ -163,11 +158,11 @@ def test_logs_may_change_when_a_run_goes_on_and_older_runs_have_no_such_key(tmp_
     config.log.wandb = False
     check_folder(folder, config)
     saved = resolved(config)
-    del saved["log"], saved["compile_cache"], saved["env"]["workers"]
+    del saved["log"], saved["compile_cache"]
     folder.config.write_text(json.dumps(saved))
     check_folder(folder, config)
     found = read_config(folder.root)
-    assert (found.log.wandb, found.compile_cache, found.env.workers) == (False, True, "thread")
+    assert (found.log.wandb, found.compile_cache) == (False, True)
     assert found.seeds == config.seeds
 
 
