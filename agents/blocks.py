@@ -125,7 +125,7 @@ def _backward_block(
     return jax.tree.map(jnp.add, total, found[::-1]), None
 
 
-def _backward_layer(x: Array, kernel: Array, gradient: Images, stride: int) -> tuple[Images, Array]:
+def _backward_layer(x: Array, kernel: Array, gradient: Images, stride: int) -> tuple[Array, Array]:
     """The gradients of a layer's input and kernel; nobody asks for that of the pixels, which come back as they are."""
     if _by_winograd(kernel):
         return winograd.backward(_floats(x), kernel, gradient)
