@@ -87,15 +87,17 @@ def _finding(runs: Sequence[RunData], where: str) -> Markup:
 
 def summary(runs: Sequence[RunData]) -> Markup:
     """What is compared, in a table, and what to know of the data."""
-    head = ["Run", "Method", "Task", "Seeds", "Frames per seed", "Final score", "Mean score"]
+    several = len(by_task(runs)) > 1  # else the page's heading says it
+    head = ["Run", "Method", *(["Task"] if several else []), "Seeds", "Frames per seed", "Final score", "Mean score"]
     head += ["Active units at the end", "Density at the end", "Frames per second"]
     rows = []
     for run in runs:
         units, density = (last_value(run, f"plasticity/{name}").middle for name in ("fau", "density"))
         rows.append(
             [
-                tag("span", key_sample(run.style), run.label, class_="who"), run.method, run.task, len(run.seeds),
-                f"{run.reached:,.0f}", _shown(final_score(run, "eval/return")), _shown(mean_score(run, "eval/return")),
+                tag("span", key_sample(run.style), run.label, class_="who"), run.method,
+                *([run.task] if several else []), len(run.seeds), f"{run.reached:,.0f}",
+                _shown(final_score(run, "eval/return")), _shown(mean_score(run, "eval/return")),
                 _share(units), _share(density), number(median_value(run, "time/frames_per_second"), 3),
             ]
         )  # fmt: skip
