@@ -30,10 +30,10 @@ ifeq ($(DEVICE),cpu)
 export JAX_PLATFORMS := cpu
 endif
 
-.PHONY: help run test test-all check format venv clean
+.PHONY: help run test test-all check bench-smoke format venv clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@sed -n 's/^#   \([A-Z]\)/     \1/p' $(MAKEFILE_LIST)
 
 run: $(READY)  ## train an agent from pixels (a short run where there is no GPU)
@@ -58,6 +58,9 @@ check: $(READY)  ## lint, formatting, types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	PYRIGHT_PYTHON_GLOBAL_NODE=0 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright
+
+bench-smoke: $(READY)  ## compare what the main programs are made of with the baseline: no timing
+	$(PY) -m experiments.count
 
 format: $(READY)  ## mend what lint and formatting can mend
 	$(PY) -m ruff check --fix .

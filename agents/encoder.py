@@ -8,9 +8,9 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from agents.blocks import Layer, conv_size, encode, patches, scale
 from settings import check, setting
 
 
@@ -22,8 +22,10 @@ class VisionSettings:
     strides: tuple[int, ...] = setting((2, 1, 1, 1), "of the convolutions, one each", unit="pixels", least=1)
     projection: int = setting(50, "features that actor and critic each make of the encoder's output", least=1)
     shift_pad: int = setting(4, "largest random shift of what the losses see", unit="pixels", least=0)
-    conv: Literal["auto", "xla", "im2col"] = setting(
-        "auto", "how convolutions are computed: by XLA, as matrix products, or auto: as these on a CPU"
+    conv: Literal["auto", "xla", "im2col", "blocks"] = setting(
+        "auto",
+        "how convolutions are computed: by XLA, as matrix products, in blocks of images that stay in a CPU's cache, or "
+        "auto: in blocks on a CPU, else by XLA",
     )
 
 
@@ -39,8 +41,10 @@ def make_encoder(vision: VisionSettings, obs_shape: tuple[int, ...]) -> Encoder:
         raise ValueError(f"agent.strides must name a positive stride for each convolution, got {vision.strides}")
     check(VisionSettings, vision, "agent.")
     encoded_size(min(obs_shape[:2]), vision.strides)
-    im2col = jax.default_backend() == "cpu" if vision.conv == "auto" else vision.conv == "im2col"
-    return Encoder(vision.channels, vision.strides, im2col)
+    conv = vision.conv
+    if conv == "auto":
+        conv = "blocks" if jax.default_backend() == "cpu" else "xla"
+    return Encoder(vision.channels, vision.strides, conv != "xla", conv == "blocks")
 
 
 class Conv(nn.Module):
@@ -61,28 +65,13 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.orthogonal(math.sqrt(2)), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if self.im2col:
-            out = _im2col(x, self.stride) @ kernel.reshape(-1, self.features)
+            out = patches(x, self.stride) @ kernel.reshape(-1, self.features)
         else:
             strides = (self.stride, self.stride)
             out = jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         h = nn.relu(out + bias)
         self.sow("intermediates", "activation", h)
         return h
-
-
-def _im2col(x: Float[Array, "batch height width channels"], stride: int) -> Float[Array, "batch h w patch"]:
-    height, width = (conv_size(n, stride) for n in x.shape[1:3])
-    taps = [
-        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
-        for i in range(3)
-        for j in range(3)
-    ]
-    return jnp.concatenate(taps, axis=-1)
-
-
-def conv_size(size: int, stride: int) -> int:
-    """Width of the output of `Conv` for an input of `size` pixels."""
-    return (size - 3) // stride + 1
 
 
 def encoded_size(image_size: int, strides: tuple[int, ...]) -> int:
@@ -106,15 +95,23 @@ def _smallest_image(strides: tuple[int, ...]) -> int:
 
 
 class Encoder(nn.Module):
-    """DrQ-v2's convolutional encoder: uint8 [batch, height, width, channels] to float32 [batch, features]."""
+    """DrQ-v2's convolutional encoder: uint8 [batch, height, width, channels] to float32 [batch, features].
+
+    `blocks=True` computes it a few images at a time (`agents.blocks`), unless activations are to be sown.
+    """
 
     channels: int = 32
     strides: tuple[int, ...] = (2, 1, 1, 1)
     im2col: bool = False
+    blocks: bool = False
 
     @nn.compact
     def __call__(self, pixels: UInt8[Array, "batch height width channels"]) -> Float[Array, "batch features"]:
-        x = pixels.astype(jnp.float32) / 255 - 0.5
+        if self.blocks and not self.is_initializing() and not self.is_mutable_collection("intermediates"):
+            named = (self.variables["params"][f"conv_{i}"] for i in range(len(self.strides)))
+            x = encode(self.strides, pixels, tuple(Layer(each["kernel"], each["bias"]) for each in named))
+            return x.reshape(x.shape[0], -1)
+        x = scale(pixels)
         for i, stride in enumerate(self.strides):
             x = Conv(self.channels, stride, self.im2col, name=f"conv_{i}")(x)
         return x.reshape(x.shape[0], -1)

@@ -1,8 +1,12 @@
 """How fast the parts are, as ratios measured in one run: `python -m experiments.bench --what=update`.
 
+`--json=FILE` keeps the rows, `--budget=9m` begins nothing later than that. Without `--what` all is measured but `once`
+and `processes`.
+
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
+once: that update as a run makes it here. processes: `once` in 20 processes, whose speeds should be one.
 plasticity: rounds of growth and what is measured of the networks beside updates, for TD3 of width 256.
 methods: the update of TD3 of width 256 with each of some plasticity methods, and their rounds.
 replay: one batch from the replay, against the bytes that it has to move.
@@ -13,10 +17,14 @@ train_states, train_pixels: the whole training chunk on the device, by number of
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,24 +33,18 @@ import numpy as np
 from absl import app, flags
 
 from agents.replay import ReplayState, make_replay, nbytes
-from agents.types import Clock, Transition
-from configs import dmc_pixels, gymnax_pixels, gymnax_states
-from configs.common import td3
+from configs import gymnax_pixels, gymnax_states
 from envs.gymnax.env import task_names
 from envs.pools.device import auto_reset_step
 from envs.pools.host import HostPool
 from envs.registry import device_env, host_env
-from envs.types import EnvSpec
-from experiments.build.agent import make_agent
+from experiments.benches.learning import bench_methods, bench_once, bench_plasticity, bench_processes, bench_update
+from experiments.benches.timing import Row, milliseconds
 from experiments.build.allocator import keep_freed_memory
-from experiments.build.experiment import Experiment, setup
-from experiments.build.optimisers import make_optimisers
+from experiments.build.checks import seconds_of
+from experiments.build.experiment import setup
 from experiments.train.loop import Run
-from experiments.train.seeds import over_seeds
 from experiments.train.step import stack_frames
-
-Row = tuple[str, float, str]
-"""What was measured, the number, its unit."""
 
 
 def bench_envs(lanes: int = 2, seconds: float = 2.0) -> Iterator[Row]:
@@ -76,7 +78,7 @@ def bench_render(size: int = 84, seconds: float = 3.0) -> Iterator[Row]:
         draw = jax.jit(jax.vmap(env.spec.observe))
         for batch in (1, 32, 256) if on_cpu else (32, 256, 1024, 4096, 16384):
             many = jnp.asarray(np.resize(scenes, (batch, scenes.shape[1])))
-            speed = 1e3 * batch / _ms(draw, many)
+            speed = 1e3 * batch / milliseconds(draw, many)
             yield f"{task} jax, batch {batch}", speed, "frames/s"
             flops = (draw.lower(many).compile().cost_analysis() or {}).get("flops", 0.0)
             if not on_cpu:  # XLA counts a loop once: on a CPU that would be one frame
@@ -98,72 +100,6 @@ def _pictures_per_second(pool: HostPool, size: int, seconds: float) -> float:
     return count / (time.perf_counter() - begin)
 
 
-def bench_update(variant: str, seeds: int = 2) -> Iterator[Row]:
-    """One update of all seeds, topology rounds apart: every combination of method, convolution and mapping."""
-    size = dmc_pixels.get_config(variant).env.image_size
-    frame: Any = jax.ShapeDtypeStruct((size, size, 3), jnp.uint8)
-    spec = EnvSpec("frames", frame, lambda frame: frame, 2, 2, 500, True)
-    for method in ("none", "ne"):
-        for conv in ("im2col", "xla"):
-            config = dmc_pixels.get_config(variant)
-            config.plasticity.method = method
-            config.agent.conv = conv
-            agent = make_agent(config, spec, make_optimisers(config, 100_000))
-            keys = jax.random.split(jax.random.key(0), seeds)
-            state = jax.jit(over_seeds(agent.init, "map"))(keys)
-            batch = _batch(seeds, config.batch_size, size)
-            for how in ("map", "vmap"):
-                update = jax.jit(over_seeds(agent.update, how, shared=1))
-                step = Clock(1, 1)
-                yield (
-                    f"update {variant or 'full'} {method} {conv} {how}, {seeds} seeds",
-                    _ms(update, state, batch, keys, step),
-                    "ms",
-                )
-
-
-def _batch(seeds: int, batch: int, size: int) -> Transition:
-    obs = jnp.ones((seeds, batch, size, size, 9), jnp.uint8)
-    scalars = jnp.ones((seeds, batch))
-    return Transition(obs, jnp.ones((seeds, batch, 2)), scalars, scalars, obs)
-
-
-def bench_plasticity(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
-    """TD3 + NE as published for MuJoCo, on Pendulum-v1: what a round and a measurement cost beside an update."""
-    experiment, run, plain, round_ = _td3_update("ne", seeds, every)
-    keys = experiment.keys
-    initial, now = experiment.steps.initial(keys, 0), experiment.schedule.at(0)
-    measured = _ms(experiment.steps.measure, run.learner, run.rollout, keys, initial, now)
-    yield f"update, {seeds} seeds", plain, "ms"
-    yield "round of actor and critic on top", round_, "ms"
-    yield "measurement", measured, "ms"
-    for what, cost in (("rounds", round_), ("measurements", measured)):
-        yield f"{what} every {every:,} updates", 100 * cost / (every * plain), "% of updates"
-
-
-def bench_methods(seeds: int = 5, every: int = 1_000) -> Iterator[Row]:
-    """What methods cost in all: an update of the same TD3, with rounds every `every` updates shared out."""
-    for method in ("none", "ne", "lifelong_ne", "redo", "regenerative_l2", "continual_backprop", "upgd"):
-        _, _, plain, round_ = _td3_update(method, seeds, every)
-        yield f"{method}, an update and its share of a round", plain + round_ / every, "ms"
-
-
-def _td3_update(method: str, seeds: int, every: int) -> tuple[Experiment, Run, float, float]:
-    """TD3 of width 256 on Pendulum-v1 as it begins, milliseconds of an update, and those of a round on top."""
-    config = gymnax_states.get_config()
-    config.update(agent=td3(), batch_size=256, seeds=tuple(range(seeds)), total_frames=100_000)
-    config.plasticity.update(method=method, every=every)
-    experiment = setup(config)
-    run = Run(0, *experiment.steps.init(experiment.keys, experiment.pool.reset()))
-    obs, scalars = (jax.random.normal(jax.random.key(0), (seeds, 256, width)) for width in (3, 1))
-    batch = Transition(obs, scalars, scalars[..., 0], scalars[..., 0], obs)
-    update = jax.jit(over_seeds(experiment.agent.update, "vmap", shared=1))
-    critic, both, round_ = (
-        _ms(update, run.learner.agent, batch, experiment.keys, Clock(n, n), repeats=60) for n in (1, 2, every)
-    )
-    return experiment, run, (critic + both) / 2, round_ - both  # every second update is the actor's too
-
-
 def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
     """A batch of 84x84 frame stacks, and the bandwidth that its bytes mean."""
     scene = jax.ShapeDtypeStruct((84, 84, 3), jnp.uint8)
@@ -171,10 +107,10 @@ def bench_replay(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
     replay_state = _filled(replay.init())
     sample = jax.jit(replay.sample, static_argnums=2)
     key = jax.random.key(0)
-    milliseconds = _ms(sample, replay_state, key, batch)
+    taken = milliseconds(sample, replay_state, key, batch)
     moved = 2 * nbytes(jax.eval_shape(lambda: replay.sample(replay_state, key, batch)))  # read once, written once
-    yield f"replay, batch {batch}", milliseconds, "ms"
-    yield f"replay, batch {batch}", moved / milliseconds / 1e6, "GB/s"
+    yield f"replay, batch {batch}", taken, "ms"
+    yield f"replay, batch {batch}", moved / taken / 1e6, "GB/s"
 
 
 def _filled(replay_state: ReplayState) -> ReplayState:
@@ -203,7 +139,11 @@ def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
             replay = make_replay(scene, observe, spec.action_dim, capacity=capacity, stack=3, nstep=3, discount=0.99)
             replay_state, sample = _filled(replay.init()), jax.jit(replay.sample, static_argnums=2)
             yield f"{task} {size} {store}", replay.nbytes / capacity, "bytes"
-            yield f"{task} {size} {store}, batch {batch}", _ms(sample, replay_state, jax.random.key(0), batch), "ms"
+            yield (
+                f"{task} {size} {store}, batch {batch}",
+                milliseconds(sample, replay_state, jax.random.key(0), batch),
+                "ms",
+            )
 
 
 def bench_frames(envs: int = 64, steps: int = 160) -> Iterator[Row]:
@@ -230,7 +170,7 @@ def _frames_per_second(task: str, envs: int, steps: int) -> float:
 
     state, scene = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), envs))
     obs = jax.vmap(lambda each: stack_frames(3, None, env.spec.observe(each)))(scene)
-    return 1e3 * envs * steps / _ms(jax.jit(many), state, obs, jax.random.key(1))
+    return 1e3 * envs * steps / milliseconds(jax.jit(many), state, obs, jax.random.key(1))
 
 
 def bench_train(make: Callable[[], Any], seconds: float = 5.0) -> Iterator[Row]:
@@ -263,21 +203,12 @@ def _train_speed(config: Any, seconds: float) -> float:
     return rate
 
 
-def _ms(fn: Callable[..., Any], *args: Any, repeats: int = 15) -> float:
-    """Median milliseconds of a call, compiled before."""
-    jax.block_until_ready(fn(*args))
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(fn(*args))
-        times.append(1e3 * (time.perf_counter() - begin))
-    return float(np.median(times))
-
-
 BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "envs": lambda variant: bench_envs(),
     "render": lambda variant: bench_render(),
     "update": bench_update,
+    "once": bench_once,
+    "processes": bench_processes,
     "plasticity": lambda variant: bench_plasticity(),
     "methods": lambda variant: bench_methods(),
     "replay": lambda variant: bench_replay(),
@@ -288,18 +219,56 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
 }
 
 
+BY_NAME_ONLY = ("once", "processes")
+"""Not among what runs where no `--what` is given."""
+
+
 def main(_: list[str]) -> None:
     """Print a table; the last column is the ratio to the first row of the same bench and unit."""
     keep_freed_memory()
-    print(f"device: {jax.local_devices()[0].device_kind}, jax {jax.__version__}")
-    for what in _WHAT.value:
+    begin, budget = time.monotonic(), seconds_of(_BUDGET.value) if _BUDGET.value else None
+    device = jax.local_devices()[0].device_kind
+    print(f"device: {device}, jax {jax.__version__}")
+    rows, left = [], list(_WHAT.value)
+    while left and not _over(begin, budget):
+        what = left.pop(0)
         first: dict[str, float] = {}
         for name, value, unit in BENCHES[what](_VARIANT.value):
             ratio = value / first.setdefault(unit, value)
             print(f"{name:<48} {value:10.2f} {unit:<12} {ratio:6.2f} x", flush=True)
+            rows.append(dict(bench=what, name=name, value=value, unit=unit))
+            if _JSON.value:  # after each row: whatever ends the program, what was measured is there
+                about = dict(device=device, jax=jax.__version__, date=f"{date.today()}", command=sys.argv[1:])
+                Path(_JSON.value).write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+            if _over(begin, budget):
+                print(f"the budget of {_BUDGET.value} is over; {what} may be incomplete")
+                break
+    if left:
+        print(f"left out: {', '.join(left)}")
+
+
+def _over(begin: float, budget: float | None) -> bool:
+    return budget is not None and time.monotonic() - begin > budget
+
+
+def _check_flags(values: dict[str, Any]) -> bool:
+    """ValidationError, before anything is measured, for a file that cannot be written or a budget that is none."""
+    try:
+        if values["budget"]:
+            seconds_of(values["budget"])
+    except ValueError as error:
+        raise flags.ValidationError(str(error).replace("stop_after", "--budget")) from error
+    if values["json"] and not Path(values["json"]).absolute().parent.is_dir():
+        raise flags.ValidationError(f"--json={values['json']} lies in a folder that does not exist; make it first")
+    return True
 
 
 if __name__ == "__main__":
-    _WHAT = flags.DEFINE_multi_enum("what", list(BENCHES), list(BENCHES), "Which parts.")
+    _WHAT = flags.DEFINE_multi_enum(
+        "what", [each for each in BENCHES if each not in BY_NAME_ONLY], list(BENCHES), "Which parts."
+    )
     _VARIANT = flags.DEFINE_string("variant", "", "Variant of the pixel configs that is measured.")
+    _JSON = flags.DEFINE_string("json", None, "A file for all rows, written anew after each.")
+    _BUDGET = flags.DEFINE_string("budget", None, "Begin nothing after this time, such as 9m.")
+    flags.register_multi_flags_validator(["json", "budget"], _check_flags)
     app.run(main)

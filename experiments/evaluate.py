@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from numpy import ndarray
 
+from experiments.build.allocator import keep_freed_memory
 from experiments.run import CURABLE
 
 if TYPE_CHECKING:  # which takes seconds
@@ -74,6 +75,7 @@ def main(_: list[str]) -> int:
     """Print a line per seed and one for all; the exit status is 0, or 2 where there is nothing to play."""
     from experiments.record.policy import read_config, with_seeds
 
+    keep_freed_memory()
     logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
     try:

@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.build.allocator import keep_freed_memory
+from experiments.build.help_text import help_text
 from experiments.build.presets import apply_preset, apply_published
 
 if TYPE_CHECKING:
@@ -139,7 +140,13 @@ def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, sta
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parse the command line; an unknown config key becomes one sentence in place of ml_collections' traceback."""
+    """Parse the command line; an unknown config key becomes one sentence in place of ml_collections' traceback.
+
+    `--help` lists all keys of the config, and ends the program.
+    """
+    if {"--help", "-h"} & set(argv[1:]):
+        print(help_text(sys.modules["__main__"].__doc__ or "", flags.FLAGS.main_module_help()))
+        sys.exit()
     try:
         _add_keys_of_kind(argv)
         rest = flags.FLAGS(argv)

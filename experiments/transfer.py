@@ -11,6 +11,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from experiments.build.allocator import keep_freed_memory
 from experiments.evaluate import RENDERERS, drawn_by, play
 from experiments.record.policy import read_config
 from experiments.run import CURABLE
@@ -18,6 +19,7 @@ from experiments.run import CURABLE
 
 def main(_: list[str]) -> None:
     """Print a line per renderer."""
+    keep_freed_memory()
     logging.set_verbosity(logging.WARNING)
     folder = Path(_RUN.value)
     try:

@@ -1,0 +1,1 @@
+"""The longer parts of the programs `bench` and `count`: they may import all that programs may."""
