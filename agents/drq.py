@@ -18,9 +18,9 @@ from agents.encoder import VisionSettings
 from agents.networks import (
     Actor,
     ActorCritic,
-    ActorCriticSettings,
     ActorCriticState,
     Critic,
+    DeterministicSettings,
     activations,
     check_settings,
     critic_params,
@@ -29,6 +29,7 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    saturation_loss,
     values,
 )
 from agents.types import Agent, Clock, Metrics, Params, Transition
@@ -44,7 +45,7 @@ from settings import setting
 
 
 @dataclass(frozen=True)
-class DrQSettings(ActorCriticSettings):
+class DrQSettings(DeterministicSettings):
     """The defaults are those published for DrQ-v2 (table 2, medium tasks)."""
 
     learning_rate: float = setting(1e-4, "of Adam, for each network", above=0)
@@ -93,6 +94,7 @@ def make_drq(
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
         random_steps=settings.random_steps,
+        noise_hold=settings.noise_hold,
         values=partial(values, nets),
     )
 
@@ -147,9 +149,13 @@ def actor_loss(
     key: Key[Array, ""],
     step: Clock,
 ) -> Float[Array, ""]:
-    """-mean min(Q1, Q2)(h, a) at a noisy action of the policy (eq. 2). It moves the actor alone, never the encoder."""
+    """-mean min(Q1, Q2)(h, a) at a noisy action of the policy (eq. 2), and `saturation_loss`.
+
+    It moves the actor alone, never the encoder.
+    """
     action = noisy_action(settings, nets, params, features, key, step)
-    return -nets.critic.apply(critic, features, action).min(axis=0).mean()
+    value = nets.critic.apply(critic, features, action).min(axis=0).mean()
+    return saturation_loss(settings, nets, params, features) - value
 
 
 def init(nets: ActorCritic, key: Key[Array, ""]) -> DrQState:

@@ -33,9 +33,13 @@ class Actor(nn.Module):
     injectable: bool = False
     channels: int | None = None
 
-    @nn.compact
     def __call__(self, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
-        return jnp.tanh(perceptron(self, self.actions, "policy")(project(self, features)))
+        return jnp.tanh(self.preactivation(features))
+
+    @nn.compact
+    def preactivation(self, features: Float[Array, "batch in"]) -> Float[Array, "batch actions"]:
+        """What the tanh takes."""
+        return perceptron(self, self.actions, "policy")(project(self, features))
 
 
 class Critic(nn.Module):
@@ -97,6 +101,18 @@ class ActorCriticSettings:
     layer_norm: bool = setting(False, "LayerNorm before each hidden layer's ReLU")
     activation: Activation = setting(
         "relu", "of hidden layers; leaky_relu: slope 0.01 below zero; crelu: ReLU of both signs, side by side"
+    )
+    noise_hold: int = setting(
+        1, "for which the random part of an action stays as it was drawn", unit="agent steps", least=1
+    )
+
+
+@dataclass(frozen=True)
+class DeterministicSettings(ActorCriticSettings):
+    """Settings of those whose policy is a tanh, with noise around it."""
+
+    preactivation_penalty: float = setting(
+        0.0, "weight in the actor's loss of the mean square of what its tanh takes, against saturation", least=0
     )
 
 
@@ -205,6 +221,20 @@ def learn_critic(
         encoder = nets.encoder.learn(encoder, gradients["encoder"], (batch.obs,), keys[0], step)
     critic = nets.critic.learn(state.critic, gradients["critic"], (features, batch.action), keys[1], step)
     return replace(state, encoder=encoder, critic=critic)
+
+
+def saturation_loss(
+    settings: DeterministicSettings, nets: ActorCritic, params: Params, features: Float[Array, "batch features"]
+) -> Float[Array, ""]:
+    """`preactivation_penalty` times mean u^2, where the policy is tanh(u); part of the actor's loss.
+
+    A tanh that is far out has hardly a slope by which the actor could come back (Andrychowicz et al. 2017,
+    arXiv:1707.01495, appendix A).
+    """
+    if not settings.preactivation_penalty:
+        return jnp.zeros(())
+    found = nets.actor.module.apply({"params": params}, features, method="preactivation")
+    return settings.preactivation_penalty * jnp.square(jnp.asarray(found)).mean()
 
 
 def activations(

@@ -126,6 +126,7 @@ def make_sac(
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
         random_steps=settings.random_steps,
+        noise_hold=settings.noise_hold,
         values=partial(values, nets),
     )
 

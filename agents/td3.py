@@ -20,9 +20,9 @@ from agents.layers import Init
 from agents.networks import (
     Actor,
     ActorCritic,
-    ActorCriticSettings,
     ActorCriticState,
     Critic,
+    DeterministicSettings,
     activations,
     check_settings,
     critic_params,
@@ -31,6 +31,7 @@ from agents.networks import (
     init_actor_critic,
     learn_critic,
     make_actor_critic,
+    saturation_loss,
     values,
 )
 from agents.types import Agent, Clock, Metrics, Obs, Params, Transition
@@ -46,7 +47,7 @@ from settings import setting
 
 
 @dataclass(frozen=True)
-class TD3Settings(ActorCriticSettings):
+class TD3Settings(DeterministicSettings):
     """The defaults are those of the authors' code, as published for MuJoCo."""
 
     tau: float = setting(0.005, "rate at which target networks follow", above=0, most=1)
@@ -107,6 +108,7 @@ def make_td3(
         activations=partial(activations, nets),
         gradients=partial(gradients, settings, nets),
         random_steps=settings.random_steps,
+        noise_hold=settings.noise_hold,
         values=partial(values, nets),
     )
 
@@ -149,11 +151,11 @@ def critic_loss(
 
 
 def actor_loss(
-    nets: ActorCritic, params: Params, critic: Params, features: Float[Array, "batch features"]
+    settings: TD3Settings, nets: ActorCritic, params: Params, critic: Params, features: Float[Array, "batch features"]
 ) -> Float[Array, ""]:
-    """-mean Q1(s, pi(s)), whose descent is the deterministic policy gradient (algorithm 1)."""
+    """-mean Q1(s, pi(s)), whose descent is the deterministic policy gradient (algorithm 1), and `saturation_loss`."""
     q1, _ = nets.critic.apply(critic, features, nets.actor.apply(params, features))
-    return -q1.mean()
+    return saturation_loss(settings, nets, params, features) - q1.mean()
 
 
 def init(settings: TD3Settings, nets: ActorCritic, key: Key[Array, ""]) -> TD3State:
@@ -215,7 +217,7 @@ def delayed_update(
     step: Clock,
 ) -> TD3State:
     """The delayed half of algorithm 1: the actor learns, and the targets follow (section 5.2)."""
-    loss, slope = jax.value_and_grad(partial(actor_loss, nets))(state.actor.params, state.critic.params, features)
+    loss, slope = jax.value_and_grad(partial(actor_loss, settings, nets))(state.actor.params, state.critic.params, features)
     actor = nets.actor.learn(state.actor, slope, (features,), key, step)
     average = state.average
     if average is not None:
@@ -239,5 +241,5 @@ def gradients(
     batch = augment(keys[:2], batch, nets.shift_pad)
     target = target_value(settings, nets, state, batch, keys[2])
     found, (features, _) = jax.grad(partial(critic_loss, nets), has_aux=True)(critic_params(state), batch, target)
-    of_actor = jax.grad(partial(actor_loss, nets))(state.actor.params, state.critic.params, features)
+    of_actor = jax.grad(partial(actor_loss, settings, nets))(state.actor.params, state.critic.params, features)
     return found | {"actor": of_actor}

@@ -50,6 +50,7 @@ class Agent(NamedTuple):
         name, for the same purpose; no network changes.
     random_steps: agent steps at the start whose actions are uniformly random, as `Clock.env` counts them. A dynamic
         replay takes such an action for the mean of the policy that chose it.
+    noise_hold: agent steps, in each environment, for which the same `key` is handed to `act`.
     values(state, obs, action): what the critics expect of each action, the smallest of several, for the same purpose;
         None where there are none.
     """
@@ -60,4 +61,5 @@ class Agent(NamedTuple):
     activations: Callable[[AgentState, Transition], dict[str, Float[Array, "batch units"]]]
     gradients: Callable[[AgentState, Transition, Key[Array, ""], Clock], dict[str, Params]]
     random_steps: int = 0
+    noise_hold: int = 1
     values: Callable[[AgentState, Obs, Float[Array, "batch actions"]], Float[Array, " batch"]] | None = None

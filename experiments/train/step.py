@@ -177,7 +177,8 @@ def new_rollout(parts: Parts, scene: Scene) -> RolloutState:
 
 def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Array, ""], now: Clock) -> Choice:
     """The agent's answer to the newest observation of each environment."""
-    keys = jax.random.split(key_at(key, now.env, ACT), parts.schedule.num_envs)
+    drawn = now.env - now.env % (parts.agent.noise_hold * parts.schedule.num_envs)
+    keys = jax.random.split(key_at(key, drawn, ACT), parts.schedule.num_envs)
     seen = parts.schedule.seen(now)
     action = jax.vmap(lambda obs, each: parts.agent.act(learner.agent, side_by_side(obs), each, seen))(
         rollout.obs, keys
