@@ -40,12 +40,13 @@ def by_name(state):
     return {**nets, "target": state.target_critic}
 
 
-def test_update_equals_the_paper():
-    update, state = updater(SILENT, STILL), start()
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_update_equals_the_paper(penalty):
+    update, state = updater(replace(SILENT, preactivation_penalty=penalty), STILL), start()
     with jax.enable_x64(True):
         nets = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), by_name(state))
         moments = {name: (jax.tree.map(jnp.zeros_like, net),) * 2 for name, net in nets.items() if name != "target"}
-        own = QUICK(functools.partial(drq_reference.update, rate=RATE, tau=SILENT.tau))
+        own = QUICK(functools.partial(drq_reference.update, rate=RATE, tau=SILENT.tau, penalty=penalty))
     for i in range(4):
         batch = pick(batches(4), i)
         state, metrics = update(state, batch, jax.random.key(i), now(i))

@@ -207,7 +207,7 @@ def test_init_copies_the_critic_and_begins_at_the_given_temperature():
 
 def test_settings_are_those_of_the_paper():
     published = dict(learning_rate=3e-4, hidden=(256, 256), layer_norm=False, activation="relu", tau=0.005)
-    own = dict(initial_temperature=1.0, target_entropy=-1.0, random_steps=10_000)
+    own = dict(initial_temperature=1.0, target_entropy=-1.0, random_steps=10_000, noise_hold=1)
     assert asdict(SACSettings()) == published | own
 
 

@@ -78,13 +78,13 @@ def by_name(state):
 
 
 @functools.cache
-def reference():
-    own = functools.partial(td3_reference.update, rate=RATE, tau=SILENT.tau)
+def reference(penalty):
+    own = functools.partial(td3_reference.update, rate=RATE, tau=SILENT.tau, penalty=penalty)
     return QUICK(own, static_argnames="due")
 
 
-def check_against_the_paper(update, state, shape, delay, updates):
-    own = reference()
+def check_against_the_paper(update, state, shape, delay, updates, penalty=0.0):
+    own = reference(penalty)
     with jax.enable_x64(True):
         nets = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), by_name(state))
         moments = {name: (jax.tree.map(jnp.zeros_like, nets[name]),) * 2 for name in learned_from(state)}
@@ -116,6 +116,11 @@ def check_against_the_paper(update, state, shape, delay, updates):
 @pytest.mark.parametrize("delay", [1, 2, 3])
 def test_update_from_states_equals_the_paper(delay):
     check_against_the_paper(updater(replace(SILENT, policy_delay=delay), None), begun(), STATES, delay, 6)
+
+
+def test_what_the_tanh_takes_can_be_held_small():
+    config = replace(SILENT, policy_delay=1, preactivation_penalty=0.5)
+    check_against_the_paper(updater(config, None), begun(), STATES, 1, 3, penalty=0.5)
 
 
 @pytest.mark.slow
@@ -246,6 +251,8 @@ def test_settings_are_those_of_the_authors():
         exploration_std=0.1,
         random_steps=25_000,
         ema=0.0,
+        noise_hold=1,  # ours, and off
+        preactivation_penalty=0.0,
     )
     assert asdict(DEFAULTS) == published
 

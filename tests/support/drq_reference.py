@@ -49,8 +49,11 @@ def adam(params, grads, moments, count, rate):
     return jax.tree.map(moved, params, first, second), (first, second)
 
 
-def update(nets, moments, batch, count, rate, tau):
-    """DrQ-v2, algorithm 1, without noise and augmentation: networks, moments and losses after update `count`."""
+def update(nets, moments, batch, count, rate, tau, penalty=0.0):
+    """DrQ-v2, algorithm 1, without noise and augmentation: networks, moments and losses after update `count`.
+
+    `penalty` times the mean square of what the policy's tanh takes is added to the actor's loss (not in the paper).
+    """
     obs, next_obs = (jnp.asarray(o, jnp.float64) for o in (batch.obs, batch.next_obs))
     next_features = encode(nets["encoder"], next_obs)
     next_values = twins(nets["target"], next_features, policy(nets["actor"], next_features))
@@ -65,7 +68,8 @@ def update(nets, moments, batch, count, rate, tau):
     critic, critic_moments = adam(nets["critic"], grads["critic"], moments["critic"], count, rate)
 
     def actor_loss(actor):
-        return -jnp.mean(jnp.minimum(*twins(critic, features, policy(actor, features))))
+        far = mlp(actor["policy"], trunk(actor, features))
+        return penalty * jnp.mean(far**2) - jnp.mean(jnp.minimum(*twins(critic, features, jnp.tanh(far))))
 
     losses = {"critic_loss": critic_loss(nets["encoder"], nets["critic"]), "actor_loss": actor_loss(nets["actor"])}
     encoder, encoder_moments = adam(nets["encoder"], grads["encoder"], moments["encoder"], count, rate)

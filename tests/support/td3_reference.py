@@ -19,11 +19,12 @@ def twins(params, features, action):
     return mlp(params["q1"], x)[:, 0], mlp(params["q2"], x)[:, 0]
 
 
-def update(nets, moments, batch, counts, due, rate, tau):
+def update(nets, moments, batch, counts, due, rate, tau, penalty=0.0):
     """Fujimoto et al. 2018, algorithm 1, with noise of zero: networks, moments and losses after one update.
 
     `counts` is how often Adam has moved each network, this time included. `due`: this update is a delayed one, which
-    also moves the actor and all targets. From pixels there is an `encoder`, which has no target.
+    also moves the actor and all targets. From pixels there is an `encoder`, which has no target. `penalty` times the mean
+    square of what the policy's tanh takes is added to the actor's loss (not in the paper).
     """
     obs, next_obs = (jnp.asarray(o, jnp.float64) for o in (batch.obs, batch.next_obs))
 
@@ -48,7 +49,8 @@ def update(nets, moments, batch, counts, due, rate, tau):
         return nets, moments, losses
 
     def actor_loss(actor):
-        return -jnp.mean(twins(nets["critic"], before, policy(actor, before))[0])
+        far = mlp(actor["policy"], seen(actor, before))
+        return penalty * jnp.mean(far**2) - jnp.mean(twins(nets["critic"], before, jnp.tanh(far))[0])
 
     losses["actor_loss"] = actor_loss(nets["actor"])
     grads = jax.grad(actor_loss)(nets["actor"])
