@@ -170,7 +170,7 @@ def _at(one: Curve, frame: float) -> str:
     if not len(where):
         return ""
     i = where[0]
-    return interval(one.middle[i], one.low[i], one.high[i])
+    return interval(*(float(each[i]) for each in (one.middle, one.low, one.high)))
 
 
 MEANINGS = {
@@ -194,7 +194,10 @@ def scores(runs: Sequence[RunData]) -> Markup:
             for name, (meaning, read) in MEANINGS.items():
                 values = [read(run, column) for run in group]
                 title = f"{name} ({what})" if len(columns) > 1 else name
-                rows = [Row(run.label, run.style, s.middle, s.low, s.high, s.finite) for run, s in zip(group, values)]
+                rows = [
+                    Row(run.label, run.style, s.middle, s.low, s.high, s.finite.tolist())
+                    for run, s in zip(group, values)
+                ]
                 words = (
                     f"{title}: each seed's {meaning}. Marker: interquartile mean. Bar: 95 % bootstrap interval. "
                     "Upright lines: seeds."
