@@ -44,8 +44,12 @@ def write(folders: Sequence[Path]) -> None:
     from experiments.record.report.tables import write_csv
 
     runs, out = read_runs(folders), Path(_OUT.value)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(runs, video_limit=_VIDEO_MIB.value * 2**20))
+    content = page(runs, video_limit=_VIDEO_MIB.value * 2**20)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(content)
+    except OSError as error:
+        raise OSError(f"--out={out} cannot be written: {error.strerror}") from error
     print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB)")
     if _CSV.value:
         write_csv(runs, Path(_CSV.value))

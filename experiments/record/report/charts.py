@@ -148,7 +148,7 @@ def _y_ticks(box: Box) -> list[float]:
         return ticks(*box.y, 4 if box.height < 250 else 6)
     low, high = np.log10(box.y)
     powers = range(int(np.ceil(low)), int(np.floor(high)) + 1)
-    return [10.0**power for power in powers][:: max(1, len(powers) // 4)]
+    return [10.0**power for power in powers][:: max(1, -(-len(powers) // 4))]
 
 
 def _axes(box: Box, named: bool) -> Markup:

@@ -102,5 +102,5 @@ def interval(middle: float, low: float, high: float) -> str:
         return number(middle)
     size = max(abs(middle), abs(low), abs(high))
     after = 0 if not size else min(6, max(0, 2 - math.floor(math.log10(size))))
-    said = (f"{each:,.{after}f}".replace("-", "\N{MINUS SIGN}") for each in (middle, low, high))
-    return "{} [{}, {}]".format(*said)
+    shown = [f"{each:,.{after}f}".replace("-", "\N{MINUS SIGN}") for each in (middle, low, high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]"

@@ -58,12 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, or the word for its state."""
-        assert isinstance(self.server, ThreadingHTTPServer)
-        port = self.server.server_port
-        if self.headers.get("Host") not in (
-            f"127.0.0.1:{port}",
-            f"localhost:{port}",
-        ):  # a foreign page's, by a name of its own
+        port = self.connection.getsockname()[1]
+        ours = (f"127.0.0.1:{port}", f"localhost:{port}")  # a foreign page would come by a name of its own
+        if self.headers.get("Host") not in ours:
             self._answer(403, "text/plain", "this page is for this machine alone")
         elif self.path not in ("/", "/state"):
             self._answer(404, "text/plain", "there is nothing here; the report is at /")
