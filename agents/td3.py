@@ -217,8 +217,9 @@ def delayed_update(
     step: Clock,
 ) -> TD3State:
     """The delayed half of algorithm 1: the actor learns, and the targets follow (section 5.2)."""
-    loss, slope = jax.value_and_grad(partial(actor_loss, settings, nets))(state.actor.params, state.critic.params, features)
-    actor = nets.actor.learn(state.actor, slope, (features,), key, step)
+    slope = jax.value_and_grad(partial(actor_loss, settings, nets))
+    loss, found = slope(state.actor.params, state.critic.params, features)
+    actor = nets.actor.learn(state.actor, found, (features,), key, step)
     average = state.average
     if average is not None:
         models = {"actor": actor} | ({"encoder": state.encoder} if state.encoder is not None else {})

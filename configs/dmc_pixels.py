@@ -60,6 +60,8 @@ def quick() -> dict:
             projection=32,
             hidden=(128, 128),
             std_steps=4_000,
+            noise_hold=2,
+            preactivation_penalty=0.03,  # without it most policies saturate early on, and hold one action
             random_steps=250,
             shift_pad=2,
         ),

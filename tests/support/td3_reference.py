@@ -23,8 +23,8 @@ def update(nets, moments, batch, counts, due, rate, tau, penalty=0.0):
     """Fujimoto et al. 2018, algorithm 1, with noise of zero: networks, moments and losses after one update.
 
     `counts` is how often Adam has moved each network, this time included. `due`: this update is a delayed one, which
-    also moves the actor and all targets. From pixels there is an `encoder`, which has no target. `penalty` times the mean
-    square of what the policy's tanh takes is added to the actor's loss (not in the paper).
+    also moves the actor and all targets. From pixels there is an `encoder`, which has no target. `penalty` times the
+    mean square of what the policy's tanh takes is added to the actor's loss (not in the paper).
     """
     obs, next_obs = (jnp.asarray(o, jnp.float64) for o in (batch.obs, batch.next_obs))
 
