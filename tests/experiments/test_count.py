@@ -25,7 +25,7 @@ def test_a_difference_is_named_and_the_tolerance_is_for_sizes_alone():
     old = {"update": {"sort": 2, "flops": 1_000.0, "donated bytes": 0}}
     assert differences(old, {"update": {"sort": 2, "flops": 1_090.0, "donated bytes": 0}}) == []
     assert differences(old, {"update": {"sort": 3, "flops": 1_200.0, "donated bytes": 8}}) == [
-        "update: sort was 2 and is 3",
+        "update: sort was 2 and is 3 (+50 %)",
         "update: flops was 1,000 and is 1,200 (+20 %)",
         "update: donated bytes was 0 and is 8",
     ]
