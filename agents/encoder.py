@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -109,8 +109,9 @@ class Encoder(nn.Module):
     def __call__(self, pixels: UInt8[Array, "batch height width channels"]) -> Float[Array, "batch features"]:
         if self.blocks and not self.is_initializing() and not self.is_mutable_collection("intermediates"):
             named = (self.variables["params"][f"conv_{i}"] for i in range(len(self.strides)))
-            x = encode(self.strides, pixels, tuple(Layer(each["kernel"], each["bias"]) for each in named))
-            return x.reshape(x.shape[0], -1)
+            layers = tuple(Layer(each["kernel"], each["bias"]) for each in named)
+            features: Any = encode(self.strides, pixels, layers)  # custom_vjp hides the type
+            return features.reshape(len(pixels), -1)
         x = scale(pixels)
         for i, stride in enumerate(self.strides):
             x = Conv(self.channels, stride, self.im2col, name=f"conv_{i}")(x)

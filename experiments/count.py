@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ COUNTED = ("cond", "sort", "conv_general_dilated")
 Counts = dict[str, float]
 
 
-def count(fn: Callable[..., Any], *args: Any) -> Counts:
+def count(fn: Any, *args: Any) -> Counts:
     """What a jitted function of these arguments is made of."""
     traced = fn.trace(*args)
     found: Counts = dict.fromkeys(COUNTED, 0)
@@ -74,7 +73,7 @@ def _device_run(method: str) -> Experiment:
 
 def _chunk(experiment: Experiment) -> tuple[Any, ...]:
     """The program of a chunk, with its arguments."""
-    pool = experiment.pool
+    pool: Any = experiment.pool  # of a device
     run = Run(0, *experiment.steps.init(experiment.keys, pool.reset()))
     advance = make_advance(experiment.steps, experiment.schedule, pool.env)
     return advance, run.learner, run.rollout, pool.state, experiment.keys, 0, 10

@@ -1,6 +1,7 @@
 """The encoder in blocks, and Winograd's convolution, against XLA's: values and gradients."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,11 @@ def normal(*shape, seed=0):
 
 def convolution(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def encoders(channels, strides) -> tuple[Any, Any]:
+    """By XLA's convolution, and in blocks."""
+    return Encoder(channels, strides), Encoder(channels, strides, im2col=True, blocks=True)
 
 
 def all_of_winograd(x, kernel, gradient):
@@ -47,7 +53,7 @@ def test_encoder_in_blocks_equals_xla(monkeypatch, over, strides):
     two = 2 * 4 * 9 * 3 * blocks.conv_size(side, strides[0]) * blocks.conv_size(side + 3, strides[0])
     monkeypatch.setattr(blocks, "BLOCK_BYTES", two)  # six images in three blocks
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 6, side, side + 3, 3)), jnp.uint8)
-    plain, ours = Encoder(channels, strides), Encoder(channels, strides, im2col=True, blocks=True)
+    plain, ours = encoders(channels, strides)
     params = jax.tree.map(lambda *each: jnp.stack(each), *(plain.init(jax.random.key(i), pixels[0]) for i in range(2)))
     params = jax.tree.map(lambda leaf: leaf + 0.1 * normal(*leaf.shape, seed=3), params)
     weight = normal(2, *plain.apply(jax.tree.map(lambda leaf: leaf[0], params), pixels[0]).shape, seed=4) / 10
@@ -73,17 +79,17 @@ def test_encoder_in_blocks_equals_xla(monkeypatch, over, strides):
 def test_a_batch_that_no_block_divides_goes_image_by_image(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 4 * 9 * 3 * 9 * 9)  # four images, of a batch of five
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (5, 11, 11, 3)), jnp.uint8)
-    plain, ours = Encoder(4, (1,)), Encoder(4, (1,), im2col=True, blocks=True)
+    plain, ours = encoders(4, (1,))
     params = plain.init(jax.random.key(0), pixels)
     equal(ours.apply(params, pixels), plain.apply(params, pixels))
 
 
 def test_patches_of_one_block_at_a_time():
     """No array of the forward or backward pass is as large as the patches of a batch."""
-    encoder = make_encoder(VisionSettings(conv="blocks", channels=8, strides=(2, 1)), (84, 84, 9))
+    encoder: Any = make_encoder(VisionSettings(conv="blocks", channels=8, strides=(2, 1)), (84, 84, 9))
     pixels = jnp.zeros((64, 84, 84, 9), jnp.uint8)
     params = encoder.init(jax.random.key(0), pixels[:1])
-    compiled = jax.jit(jax.grad(lambda params: encoder.apply(params, pixels).sum())).lower(params).compile()
+    compiled: Any = jax.jit(jax.grad(lambda params: encoder.apply(params, pixels).sum())).lower(params).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * 64 * 41 * 41 * 81
 
 
@@ -93,7 +99,7 @@ def test_auto_is_blocks_on_a_cpu():
 
 
 def test_activations_are_sown_also_from_blocks():
-    encoder = make_encoder(VisionSettings(conv="blocks", channels=4, strides=(2, 1)), (20, 20, 9))
+    encoder: Any = make_encoder(VisionSettings(conv="blocks", channels=4, strides=(2, 1)), (20, 20, 9))
     pixels = jnp.ones((2, 20, 20, 9), jnp.uint8)
     params = encoder.init(jax.random.key(0), pixels)
     features, sown = encoder.apply({"params": params["params"]}, pixels, mutable=["intermediates"])
