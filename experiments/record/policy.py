@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from agents.types import Agent, AgentState
-from experiments.build.default_settings import EnvSettings, RunSettings
+from experiments.build.default_settings import RunSettings
 from experiments.build.experiment import setup
 from experiments.record.checkpoints import load_agent
 from experiments.record.folder import compared
@@ -37,7 +37,7 @@ def read_config(folder: Path) -> ConfigDict:
 
 def _with_new_keys(saved: dict[str, Any]) -> dict[str, Any]:
     """The config of an earlier version with the keys that it lacks, as far as they do not say what is computed."""
-    for each in (*settings_of(RunSettings), *settings_of(EnvSettings, "env.")):
+    for each in settings_of(RunSettings):
         if not compared(each.key):
             *groups, name = each.key.split(".")
             at = reduce(lambda tree, group: tree.setdefault(group, {}), groups, saved)
