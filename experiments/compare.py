@@ -26,14 +26,12 @@ from experiments.build.presets import apply_preset
 from experiments.build.tasks import make_tasks
 from experiments.record.folder import Folder, check_config, check_folder
 from experiments.record.metrics_files import read_metrics
-from experiments.record.statistics import bootstrap_ci, iqm
+from experiments.record.statistics import FINAL_SHARE, bootstrap_ci, iqm
 from experiments.run import CURABLE, QUIET, command, parse, run
 
 _ALL = ["none", *(name for name in METHODS if name != "normalise_and_project")]
 """That one wants `agent.layer_norm`, which would hold for all."""
 _METHODS = flags.DEFINE_multi_string("method", _ALL, "One of them, `NAME` or `NAME,KEY=VALUE`.")
-LAST = 0.2
-"""The share of a run, at its end, whose evaluations make the final return."""
 Values = Float[np.ndarray, " seeds"]
 
 
@@ -48,7 +46,7 @@ class Column(NamedTuple):
 def columns_of(config: ConfigDict) -> dict[str, Column]:
     """The columns of a table, by name. Tasks of `env.sequence`, whose returns differ in scale, have one each."""
     tasks = make_tasks(config)
-    late, total = (1 - LAST) * config.total_frames, config.total_frames
+    late, total = (1 - FINAL_SHARE) * config.total_frames, config.total_frames
     returns = {"": "eval/return"}
     if config.env.get("sequence") and tasks:
         returns = {f" {label}": f"eval/return/{label}" for label in tasks.labels}

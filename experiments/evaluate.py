@@ -44,7 +44,7 @@ def play(folder: Path, config: ConfigDict, episodes: int, video_size: int = 0) -
     from experiments.record.checkpoints import load_agent
     from experiments.record.policy import to_be_played
 
-    if config.get("compile_cache", True):  # runs of earlier versions have no such key
+    if config.compile_cache:
         keep_compiled()
     config.eval.episodes = episodes
     experiment = setup(to_be_played(config))

@@ -34,3 +34,17 @@ def few_programs():
 
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def registries():
+    """What an example registers is gone afterwards."""
+    from experiments.build.agent import AGENTS
+    from experiments.build.methods import METHODS
+
+    agents, methods = dict(AGENTS), dict(METHODS)
+    yield
+    AGENTS.clear()
+    AGENTS.update(agents)
+    METHODS.clear()
+    METHODS.update(methods)

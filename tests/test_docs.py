@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from examples import own_agent, own_method
-from experiments.build.agent import AGENTS
 from experiments.build.experiment import setup
-from experiments.build.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"own_agent": own_agent, "own_method": own_method}
@@ -26,17 +24,6 @@ def blocks(name):
 
 BLOCKS = [(name, code) for name in EXAMPLES for code in blocks(name) if "def get_config" not in code]
 """All but those that show an example whole."""
-
-
-@pytest.fixture
-def registries():
-    """What an example registers is gone afterwards."""
-    agents, methods = dict(AGENTS), dict(METHODS)
-    yield
-    AGENTS.clear()
-    AGENTS.update(agents)
-    METHODS.clear()
-    METHODS.update(methods)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

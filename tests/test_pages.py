@@ -23,9 +23,7 @@ from flax.training.train_state import TrainState
 from ml_collections import config_flags
 
 import ne_jax
-from experiments.build.agent import AGENTS
 from experiments.build.checks import validate
-from experiments.build.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -78,17 +76,6 @@ def config_of(arguments):
     config_flags.DEFINE_config_dict("config", module.get_config(variant), flag_values=values, sys_argv=line)
     values(line)
     return values["config"].value
-
-
-@pytest.fixture
-def registries():
-    """What an example registers is gone afterwards."""
-    agents, methods = dict(AGENTS), dict(METHODS)
-    yield
-    AGENTS.clear()
-    AGENTS.update(agents)
-    METHODS.clear()
-    METHODS.update(methods)
 
 
 def test_commands_of_our_programs_can_be_given(registries):

@@ -12,10 +12,7 @@ import numpy as np
 from experiments.launch.plan import Planned
 from experiments.launch.progress import State
 from experiments.record.metrics_files import read_metrics
-from experiments.record.statistics import bootstrap_ci, iqm
-
-LAST = 0.2
-"""The share of a run, at its end, whose returns make the final return."""
+from experiments.record.statistics import FINAL_SHARE, bootstrap_ci, iqm
 
 
 def write_csv(runs: Sequence[Planned], states: Mapping[str, State], path: Path) -> list[dict[str, Any]]:
@@ -50,7 +47,7 @@ def final_return(rows: Sequence[Mapping[str, Any]], frames: int) -> float | None
     None until the run is there.
     """
     for key in ("eval/return", "train/return"):
-        values = [row[key] for row in rows if row.get(key) is not None and row["frame"] > (1 - LAST) * frames]
+        values = [row[key] for row in rows if row.get(key) is not None and row["frame"] > (1 - FINAL_SHARE) * frames]
         if values:
             return float(np.mean(values))
     return None

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+FINAL_SHARE = 0.2
+"""The share of a run, at its end, whose evaluations make its final return."""
 Statistic = Callable[[Float[np.ndarray, "*lots runs"]], Float[np.ndarray, "*lots"]]
 
 

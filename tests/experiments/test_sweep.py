@@ -15,12 +15,13 @@ import pytest
 from experiments.record.metrics_files import read_metrics
 
 ROOT = Path(__file__).parents[2]
-TINY = ["--config=configs/gymnax_states.py:smoke", "--config.video.every=0", "--config.seeds=(0,)"]
+TINY = ["--config=configs/gymnax_states.py:smoke", "--config.video.every=0"]
+ONE_SEED = ("--config.seeds=(0,)",)
 
 
-def program(*arguments, module="experiments.sweep", **more):
+def program(*arguments, module="experiments.sweep", seeds=ONE_SEED, **more):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-m", module, *TINY, *arguments], cwd=ROOT, **pipes, **more)
+    return subprocess.Popen([sys.executable, "-m", module, *TINY, *seeds, *arguments], cwd=ROOT, **pipes, **more)
 
 
 def finished(process, status=0):
@@ -96,7 +97,7 @@ def wait_for(found, seconds=900.0):
 def test_a_sweep_whose_processes_are_killed_ends_as_solo_runs_do(tmp_path):
     arguments = [f"--config.results_dir={tmp_path}", "--config.checkpoint_every=100", "--max-parallel=2"]
     root = tmp_path / "td3_ne_smoke_sweep"
-    sweep = program(*arguments, *OVER)
+    sweep = program(*arguments, *OVER, seeds=())
     # One run is killed once it has begun to train, and the sweep starts it again.
     wait_for(lambda: list(root.glob("*/*/metrics.jsonl")))
     victim = wait_for(lambda: runs_of(sweep))[0]
@@ -105,7 +106,7 @@ def test_a_sweep_whose_processes_are_killed_ends_as_solo_runs_do(tmp_path):
     left = runs_of(sweep)
     sweep.kill()  # and then the sweep itself
     sweep.wait()
-    out, _err = finished(program(*arguments, *OVER))
+    out, _err = finished(program(*arguments, *OVER, seeds=()))
     assert not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in left)
     with (root / "sweep.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -119,7 +120,7 @@ def test_a_sweep_whose_processes_are_killed_ends_as_solo_runs_do(tmp_path):
         folder = f"{name}_Pendulum-v1"
         assert rows(root / folder, seed) == rows(tmp_path / "solo" / folder, seed)
     begun = time.monotonic()
-    out, _ = finished(program(*arguments, *OVER))  # and again, which finds all done
+    out, _ = finished(program(*arguments, *OVER, seeds=()))  # and again, which finds all done
     assert "6 runs: 6 done" in out and "running" not in out and time.monotonic() - begun < 300
 
 

@@ -10,10 +10,8 @@ from jaxtyping import Float
 
 from experiments.record.report.runs import Line, RunData
 from experiments.record.report.series import SEEDS_FOR_AN_INTERVAL
-from experiments.record.statistics import bootstrap_ci, iqm, probability_of_improvement
+from experiments.record.statistics import FINAL_SHARE, bootstrap_ci, iqm, probability_of_improvement
 
-LAST = 0.2
-"""The share of a run, at its end, whose evaluations make the final score."""
 SHARES = (0.5, 0.9)
 """Of the way from the random policy, or the worst first evaluation, to the best final score."""
 
@@ -55,7 +53,7 @@ def score(values: Sequence[float]) -> Score:
 
 def final_score(run: RunData, column: str) -> Score:
     """Each seed's mean over the evaluations in the last fifth of what it has run; no number if one of them is none."""
-    return score([_mean(line, (1 - LAST) * run.reached) for line in run.lines(column)])
+    return score([_mean(line, (1 - FINAL_SHARE) * run.reached) for line in run.lines(column)])
 
 
 def mean_score(run: RunData, column: str) -> Score:
