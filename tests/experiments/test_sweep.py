@@ -116,7 +116,7 @@ def test_a_sweep_whose_processes_are_killed_ends_as_solo_runs_do(tmp_path):
     for name, (method, seed) in NAMES.items():
         own = [f"--config.results_dir={tmp_path / 'solo'}", f"--config.exp_id={name}", "--config.checkpoint_every=100"]
         own += [f"--config.plasticity.method={method}", f"--config.seeds=({seed},)"]
-        finished(program(*own, module="experiments.run"))
+        finished(program(*own, module="experiments.run", seeds=()))
         folder = f"{name}_Pendulum-v1"
         assert rows(root / folder, seed) == rows(tmp_path / "solo" / folder, seed)
     begun = time.monotonic()
@@ -163,15 +163,15 @@ def test_jobs_of_submitit_survive_the_sweep_go_back_into_the_queue_and_end_as_so
 def test_two_processes_with_a_slice_each_one_killed_equal_one_process(tmp_path):
     common = ["--config.seeds=(0,1,2)", "--config.over_seeds=map", "--config.checkpoint_every=100"]
     sliced = [*common, f"--config.results_dir={tmp_path / 'sliced'}"]
-    parts = [program(*sliced, f"--config.slice={i}/2", module="experiments.run") for i in range(2)]
+    parts = [program(*sliced, f"--config.slice={i}/2", module="experiments.run", seeds=()) for i in range(2)]
     name = "td3_ne_smoke_Pendulum-v1"
     root, whole = tmp_path / "sliced" / name, tmp_path / "whole" / name
     wait_for(lambda: any(path.name.isdigit() for path in root.glob("slices/1_of_2/checkpoint/*")))
     parts[1].kill()
     parts[1].communicate()
     finished(parts[0])
-    finished(program(*sliced, "--config.slice=1/2", module="experiments.run"))
-    finished(program(*common, f"--config.results_dir={tmp_path / 'whole'}", module="experiments.run"))
+    finished(program(*sliced, "--config.slice=1/2", module="experiments.run", seeds=()))
+    finished(program(*common, f"--config.results_dir={tmp_path / 'whole'}", module="experiments.run", seeds=()))
     for seed in range(3):
         assert rows(root, seed) == rows(whole, seed)
     kept = [json.loads((each / "config.json").read_text()) for each in (root, whole)]
