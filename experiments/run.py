@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.build.allocator import keep_freed_memory
+from experiments.build.errors import CURABLE, UserError, is_told
 from experiments.build.presets import apply_preset, apply_published
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from experiments.train.loop import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
-
-# What a user can cure, or has to know in one sentence; anything else is a defect, and shows its traceback.
-CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
 
 
 def main(argv: list[str]) -> int:
@@ -51,6 +49,8 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
         apply_preset(CONFIG.value, given)
         return program(CONFIG.value)
     except ValueError as error:
+        if not is_told(error):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -86,6 +86,8 @@ def run(config: ConfigDict) -> int:
             print(f"{folder.root} holds no checkpoint beyond frame 0; starting from there")
         status = _train(experiment, folder, checkpoints, start, clock)
     except CURABLE as error:
+        if not is_told(error):
+            raise
         logging.debug("%s", traceback.format_exc())  # shown with --verbosity=1
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -133,9 +135,17 @@ def _train(experiment: Experiment, folder: Folder, checkpoints: Checkpoints, sta
     except Stopped:
         print("\nstopped; the same command goes on from here")
         return 130
+    except UserError:  # says itself what is saved
+        raise
+    except Exception:
+        print(f"\n{monitor.rescue()}", file=sys.stderr)
+        raise
     finally:
         monitor.close()
         checkpoints.close()
+        for each in monitor.divergence.found:
+            if each is not None:
+                print(f"{each}; it is frozen since then, and has no result")
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from experiments.build.checks import flatten
 from experiments.build.environment import kind_of
-from experiments.record.metrics_files import write_json
+from experiments.record.metrics_files import read_json, write_json
 
 NOT_COMPARED = (
     "resume",
@@ -25,8 +25,10 @@ NOT_COMPARED = (
     "checkpoint_every",
     "metrics_every",
     "stop_after",
+    "on_divergence",
     "compile_cache",
     "env.workers",
+    "env.worker_timeout",
 )
 """Keys that say how to start and how to run, not what is computed; so does everything under `video`."""
 
@@ -59,13 +61,15 @@ def check_folder(folder: Folder, config: ConfigDict) -> None:
 
     Raises:
         FileExistsError: the folder holds a run with another config, or any run while `resume=False`.
-        ValueError: `overwrite` without `resume=False`.
+        ValueError: `overwrite` without `resume=False`, or the folder would lie outside of `results_dir`.
     """
+    if ".." in folder.root.relative_to(config.results_dir).parts:
+        raise ValueError(f"exp_id={config.exp_id!r} leads out of results_dir; give it a name without '..'")
     if config.overwrite and config.resume:
         raise ValueError("overwrite=True deletes an earlier run and needs --config.resume=False beside it")
     if config.overwrite or not folder.config.exists():
         return
-    earlier = json.loads(folder.config.read_text())
+    earlier = read_json(folder.config)
     if config.replay.store == "auto" and config.resume:
         config.replay.store = earlier["replay"]["store"]  # the choice of then
     if not config.resume:
@@ -91,7 +95,7 @@ def open_folder(folder: Folder, config: ConfigDict) -> None:
     write_json(folder.config, resolved(config))
     now = versions(config)
     if folder.versions.exists():
-        first = json.loads(folder.versions.read_text())
+        first = read_json(folder.versions)
         changed = {key: value for key, value in now.items() if first.get(key) != value}
         now = first | {"resumed": [*first.get("resumed", []), changed]}
     write_json(folder.versions, now)

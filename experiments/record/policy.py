@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,13 @@ from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from agents.types import Agent, AgentState
+from experiments.build.default_settings import RunSettings
 from experiments.build.experiment import setup
 from experiments.record.checkpoints import load_agent
+from experiments.record.folder import NOT_COMPARED
+from experiments.record.metrics_files import read_json
 from experiments.train.step import Stack, greedy_action, stack_frames
+from settings import settings_of
 
 
 def read_config(folder: Path) -> ConfigDict:
@@ -24,10 +27,16 @@ def read_config(folder: Path) -> ConfigDict:
 
     Raises:
         FileNotFoundError: the folder holds no run.
+        ValueError: its config is damaged.
     """
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} holds no config.json; give a folder that experiments.run has made")
-    return ConfigDict(_with_tuples(json.loads((folder / "config.json").read_text())))
+    config = ConfigDict(_with_tuples(read_json(folder / "config.json")))
+    # What earlier versions lacked, as far as it changes nothing that was learned.
+    for each in settings_of(RunSettings):
+        if each.key in NOT_COMPARED and each.key not in config:
+            config[each.key] = each.default
+    return config
 
 
 def _with_tuples(value: Any) -> Any:
