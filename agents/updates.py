@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, no_type_check
+from dataclasses import replace
+from typing import NamedTuple, TypeVar, no_type_check
 
 import flax.linen as nn
 import jax
@@ -37,6 +38,8 @@ class TrainState:
 
     params: Params
     opt_state: optax.OptState
+    frozen: Bool[Array, ""] | None = None
+    """The parameters stay as they are, for a gradient was not finite, or something else of the seed; see `freeze`."""
 
 
 def train_states(state: PyTree) -> dict[str, TrainState]:
@@ -44,10 +47,19 @@ def train_states(state: PyTree) -> dict[str, TrainState]:
     return {name: part for name, part in vars(state).items() if isinstance(part, TrainState)}
 
 
+State = TypeVar("State")
+
+
+def freeze(state: State, when: Bool[Array, ""]) -> State:
+    """An agent's state whose networks learn no more, where `when` holds."""
+    parts = {name: part for name, part in train_states(state).items() if part.frozen is not None}
+    return replace(state, **{name: replace(part, frozen=part.frozen | when) for name, part in parts.items()})
+
+
 def create_train_state(optimiser: Optimiser, key: Key[Array, ""], params: Params) -> TrainState:
     """A model ready to train from fresh parameters."""
     params = optimiser.prepare(key, params)
-    return TrainState(params, optimiser.tx.init(params))
+    return TrainState(params, optimiser.tx.init(params), jnp.zeros((), bool))
 
 
 def apply_gradients(
@@ -59,12 +71,30 @@ def apply_gradients(
     key: Key[Array, ""],
     step: Clock,
 ) -> TrainState:
-    """One optimiser step. `batch`, `key` and `step.update` are for optimisers that look at them; others ignore them."""
+    """One optimiser step. `batch`, `key` and `step.update` are for optimisers that look at them; others ignore them.
+
+    A step along a gradient that is not finite freezes the network: its parameters are those before it, from then on.
+    The optimiser's state goes on, whatever it holds; leaving it as it was would copy all of it in every step.
+    """
     tx = optax.with_extra_args_support(optimiser.tx)
     updates, opt_state = tx.update(
         gradients, model.opt_state, model.params, batch=batch, key=key, step=jnp.asarray(step.update)
     )
-    return TrainState(optax.apply_updates(model.params, updates), opt_state)
+    failed = ~_is_finite(gradients)
+    frozen = failed if model.frozen is None else model.frozen | failed
+    params = jax.tree.map(
+        lambda old, new: jnp.where(frozen, old, new), model.params, optax.apply_updates(model.params, updates)
+    )
+    return TrainState(params, opt_state, None if model.frozen is None else frozen)
+
+
+def _is_finite(gradients: Params) -> Bool[Array, ""]:
+    """Whether a gradient is. Looks at biases and scales alone where there are any, which costs next to nothing.
+
+    A layer's bias has the sum of what comes back to the layer as its gradient, so what is no number arrives there too.
+    """
+    leaves = jax.tree.leaves(gradients)
+    return jnp.stack([jnp.isfinite(g).all() for g in [g for g in leaves if g.ndim < 2] or leaves]).all()
 
 
 class Network(NamedTuple):

@@ -29,6 +29,7 @@ def full() -> ConfigDict:
     env.frame_stack = 1
     env.action_repeat = 1
     env.workers = "serial"  # or thread, process: how environments step side by side; a step is shorter than a hand-over
+    env.worker_timeout = 300.0  # seconds after which one that does not answer is started anew
     env.update(continual())
 
     config.video.every = 0  # videos of these tasks need OpenGL

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 
 from experiments.build.checks import validate
+from experiments.build.errors import CURABLE, is_told
 from experiments.build.experiment import make_schedule, setup
 from experiments.build.methods import METHODS
 from experiments.build.presets import apply_preset
@@ -27,7 +28,7 @@ from experiments.build.tasks import make_tasks
 from experiments.record.folder import Folder, check_config, check_folder
 from experiments.record.metrics_files import read_metrics
 from experiments.record.statistics import FINAL_SHARE, bootstrap_ci, iqm
-from experiments.run import CURABLE, QUIET, command, parse, run
+from experiments.run import QUIET, command, parse, run
 
 _ALL = ["none", *(name for name in METHODS if name != "normalise_and_project")]
 """That one wants `agent.layer_norm`, which would hold for all."""
@@ -221,6 +222,8 @@ def compare(config: ConfigDict, methods: Sequence[str], given: Mapping[str, Any]
             check(Folder(each), each.copy_and_resolve_references())
             setup(each.copy_and_resolve_references()).close()
         except CURABLE as error:
+            if not is_told(error):
+                raise
             raise ValueError(f"--method={label}: {error}") from error
     failed = 0
     for label, each in configs.items():

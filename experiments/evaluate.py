@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from numpy import ndarray
 
 from experiments.build.allocator import keep_freed_memory
-from experiments.run import CURABLE
+from experiments.build.errors import CURABLE, is_told
 
 if TYPE_CHECKING:  # which takes seconds
     from experiments.train.evaluation import Evaluation
@@ -73,6 +73,7 @@ def drawn_by(renderer: str, folder: Path, config: ConfigDict) -> ConfigDict:
 
 def main(_: list[str]) -> int:
     """Print a line per seed and one for all; the exit status is 0, or 2 where there is nothing to play."""
+    from experiments.record.divergence import diverged_seeds
     from experiments.record.policy import read_config, with_seeds
 
     keep_freed_memory()
@@ -88,9 +89,11 @@ def main(_: list[str]) -> int:
         if result.frames is not None and _VIDEO.value:
             _film(Path(_VIDEO.value), config.seeds, result.frames, fps)
     except CURABLE as error:
+        if not is_told(error):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    _tell(config.seeds, result.returns)
+    _tell(config.seeds, result.returns, diverged_seeds(folder, config.seeds))
     return 0
 
 
@@ -105,10 +108,16 @@ def _film(folder: Path, seeds: Sequence[int], frames: UInt8[ndarray, "seeds step
     print(f"videos in {folder}", file=sys.stderr)
 
 
-def _tell(seeds: Sequence[int], returns: Float[ndarray, "seeds episodes"]) -> None:
-    """Print the returns, as lines or as JSON."""
+def _tell(seeds: Sequence[int], returns: Float[ndarray, "seeds episodes"], diverged: Sequence[int]) -> None:
+    """Print the returns, as lines or as JSON. Seeds that have diverged are named, and count nowhere."""
     from experiments.record.statistics import bootstrap_ci, iqm
 
+    for seed in diverged:
+        print(f"seed {seed} has diverged in training: it has no return and does not count", file=sys.stderr)
+    sound = [i for i, seed in enumerate(seeds) if seed not in diverged]
+    if not sound:
+        return
+    seeds, returns = [seeds[i] for i in sound], returns[sound]
     means = returns.mean(axis=1)
     low, high = bootstrap_ci(means)
     if _JSON.value:

@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.build.allocator import keep_freed_memory
+from experiments.build.errors import CURABLE, UserError, is_told
 from experiments.build.help_text import help_text
 from experiments.build.presets import apply_preset, apply_published
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file under configs/, with `:variant` behind it if wanted.")
 QUIET = flags.DEFINE_bool("quiet", False, "Print neither a summary nor progress; errors and what is unusual stay.")
 
-# What a user can cure, or has to know in one sentence; anything else is a defect, and shows its traceback.
-CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
 PARSE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error)
 """What a command line raises that cannot be parsed."""
 
@@ -53,6 +52,8 @@ def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
             print(word)
         return program(CONFIG.value)
     except ValueError as error:
+        if not is_told(error):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -127,6 +128,8 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
             print(f"{folder.checkpoint.parent} holds no checkpoint beyond frame 0; starting from there")
         status = _train(experiment, folder, checkpoints, start, clock, quiet)
     except CURABLE as error:
+        if not is_told(error):
+            raise
         logging.debug("%s", traceback.format_exc())  # shown with --verbosity=1
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -178,9 +181,17 @@ def _train(
     except Stopped:
         print("\nstopped; the same command goes on from here")
         return 130
+    except UserError:  # says itself what is saved
+        raise
+    except Exception:
+        print(f"\n{monitor.rescue()}", file=sys.stderr)
+        raise
     finally:
         monitor.close()
         checkpoints.close()
+        for each in monitor.divergence.found:
+            if each is not None:
+                print(f"{each}; it is frozen since then, and has no result")
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from experiments.build.allocator import keep_freed_memory
+from experiments.build.errors import CURABLE, is_told
 from experiments.evaluate import RENDERERS, drawn_by, play
 from experiments.record.policy import read_config
-from experiments.run import CURABLE
 
 
 def main(_: list[str]) -> None:
@@ -32,6 +32,8 @@ def main(_: list[str]) -> None:
             ratio = f"{mean / before:.3f} x" if before else "no ratio to nothing"
             print(f"{renderer:>4}: mean return {mean:.1f} ({seeds}), {ratio}", flush=True)
     except CURABLE as error:
+        if not is_told(error):
+            raise
         raise SystemExit(f"error: {error}") from error
 
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from envs.types import AutoResetStep, DeviceEnv, EnvState, Scene
 from ne_jax import cond_any
@@ -35,6 +35,10 @@ def auto_reset_step(
     """
     step_key, reset_key = jax.random.split(key)
     after, step = env.after(frame, seed).step(state, action, step_key)
+    # What has broken does not mend itself, so the episode ends there. The step itself is handed on as it is.
+    lost = ~(is_finite(step.scene) & jnp.isfinite(jnp.asarray(step.reward)))
+    lost &= jnp.logical_not(jnp.asarray(step.terminated))
+    step = step._replace(truncated=jnp.logical_or(jnp.asarray(step.truncated), lost))
     over = jnp.logical_or(jnp.asarray(step.terminated), jnp.asarray(step.truncated))
 
     # Neither branch may close over a traced frame or seed.
@@ -46,6 +50,12 @@ def auto_reset_step(
 
     state, first = cond_any(over, start, go_on, reset_key, (jnp.asarray(frame), seed), after, step.scene)
     return state, AutoResetStep(step, first)
+
+
+def is_finite(scene: Scene) -> Bool[Array, ""]:
+    """Whether a scene holds neither NaN nor infinity. Whole numbers, such as pixels, always do."""
+    floats = [leaf for leaf in map(jnp.asarray, jax.tree.leaves(scene)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.array(True), *(jnp.isfinite(leaf).all() for leaf in floats)]).all()
 
 
 def _start(
@@ -67,6 +77,8 @@ class DevicePool:
         self._keys, self._seeds = keys, seeds
         self._reset = jax.jit(jax.vmap(partial(_start, env), (0, 0, None)))
         self.state: EnvState = None
+        self.failure: RuntimeError | None = None
+        """As `HostPool.failure`: none, for what breaks on the device is a matter of numbers."""
 
     def reset(self, visit: int = 0, frame: int = 0) -> Scene:
         """Start every lane's first episode, another one for each `visit`, at a frame, and return the scenes there."""

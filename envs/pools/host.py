@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import logging
+import time
+import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -25,32 +29,59 @@ _WORKERS: dict[Backend, Callable[..., Worker]] = {
     "serial": SerialWorker,
 }
 
+_LOG = logging.getLogger(__name__)
+_TO_BEGIN = 60.0  # seconds that a new worker has at least: importing takes some
+IN_A_ROW = 3
+"""Failures of one lane without a whole episode in between, at which it is given up."""
+
+
+class _Failed(NamedTuple):
+    """What came in place of a lane's answer."""
+
+    error: Exception
+
 
 class HostPool:
     """One environment per lane. Episode `e` of lane `i` is seeded from `SeedSequence((*streams[i], e))`.
 
     What a lane emits depends on its stream, its episode number and its actions: not on the other lanes, nor on the
-    backend. An error in any lane closes the pool, for the others may have stepped; `snapshot` still works.
+    backend.
+
+    Where an environment raises in a step, its process dies, or it hangs, that is told in the log with its traceback.
+    The lane gets a new environment, which begins the next episode; the step that failed is a truncated one, without a
+    reward. At the third time without a whole episode in between, `failure` says so: that step is still a whole one, so
+    that a run can be saved, but the pool is closed. Any other error closes it too; `snapshot` still works.
 
     Args:
       make: makes one environment; picklable for the process backend.
       streams: non-negative integers that name each lane's random numbers, such as (seed, 0).
       backend: `process` (an interpreter per lane), `thread`, or `serial`.
+      timeout: seconds after which an environment that does not answer counts as hung; not with `serial`.
 
     Raises:
       ValueError: an unknown backend, no lanes, or a maker that cannot be pickled; and what `make` itself raises.
       RuntimeError: a worker process died.
     """
 
-    def __init__(self, make: MakeHostEnv, streams: Sequence[tuple[int, ...]], backend: Backend = "process") -> None:
+    def __init__(
+        self,
+        make: MakeHostEnv,
+        streams: Sequence[tuple[int, ...]],
+        backend: Backend = "process",
+        timeout: float = 300.0,
+    ) -> None:
         if backend not in get_args(Backend):
             raise ValueError(f"env.workers must be one of process, thread, serial, got {backend!r}")
         if not streams:
             raise ValueError("A pool needs at least one lane: give one stream per lane.")
         self._workers: list[Worker] = []
+        self._new = [partial(_WORKERS[backend], make, tuple(stream), lane) for lane, stream in enumerate(streams)]
+        self._timeout = timeout
+        self.failure: RuntimeError | None = None
+        """Why there will be no further step."""
         try:
-            for lane, stream in enumerate(streams):
-                self._workers.append(_WORKERS[backend](make, tuple(stream), lane))
+            for new in self._new:
+                self._workers.append(new())
             self.spec: EnvSpec = self._all("spec", [()] * len(streams))[0]
         except BaseException:
             self.close()
@@ -59,17 +90,59 @@ class HostPool:
         self._episode = np.zeros(self.lanes, np.int32)
         self._steps = np.full(self.lanes, -1, np.int32)  # -1: not started
         self._actions = np.zeros((self.lanes, self.spec.episode_steps, self.spec.action_dim), np.float32)
+        self._scenes: list[Scene] = []  # where each lane is
+        self._failures = np.zeros(self.lanes, np.int32)  # since its last whole episode
 
     def _all(self, method: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Runs a method on all lanes at once. If anything fails, Ctrl-C too, answers stay unread: the pool closes."""
+        """Runs a method on all lanes at once. If anything fails, the pool closes."""
+        answers = self._answers(method, args)
+        for answer in answers:
+            if isinstance(answer, _Failed):
+                self.close()
+                raise answer.error
+        return answers
+
+    def _answers(self, method: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What a method of all lanes gives, run at once, or how it failed. After Ctrl-C the pool is closed."""
+        if self.failure is not None:
+            raise self.failure
         if not self._workers:
             raise RuntimeError("This pool of environments is closed: make a new one and restore a snapshot.")
         try:
-            waits = [worker.post(method, *each) for worker, each in zip(self._workers, args, strict=True)]
-            return [wait() for wait in waits]
+            deadline = time.monotonic() + self._timeout
+            waits = [_attempt(worker.post, method, *each) for worker, each in zip(self._workers, args, strict=True)]
+            return [
+                wait if isinstance(wait, _Failed) else _attempt(wait, max(deadline - time.monotonic(), 0.0))
+                for wait in waits
+            ]
         except BaseException:
             self.close()
             raise
+
+    def _revive(self, lane: int, error: Exception) -> tuple[TimeStep, Scene]:
+        """A truncated step in place of one that failed, and the next episode's first scene, in a new environment."""
+        lost = TimeStep(self._scenes[lane], np.float32(0), np.bool_(False), np.bool_(True))
+        following = int(self._episode[lane]) + 1
+        while True:
+            self._failures[lane] += 1
+            told = "".join(traceback.format_exception(error)).rstrip()
+            _attempt(self._workers[lane].abandon)
+            if self._failures[lane] >= IN_A_ROW:
+                _LOG.error("environment %d failed for good:\n%s", lane, told)
+                self.failure = RuntimeError(
+                    f"environment {lane} of {self.spec.name} failed {IN_A_ROW} times without a whole episode in "
+                    f"between, lastly by {type(error).__name__}: {_first_line(error)}; its tracebacks stand above"
+                )
+                return lost, self._scenes[lane]
+            _LOG.error("environment %d failed; another one begins the next episode in its place:\n%s", lane, told)
+            found = _attempt(self._begin_anew, lane, following)
+            if not isinstance(found, _Failed):
+                return lost, found
+            error = found.error
+
+    def _begin_anew(self, lane: int, episode: int) -> Scene:
+        self._workers[lane] = self._new[lane]()
+        return self._workers[lane].post("start", episode)(max(self._timeout, _TO_BEGIN))
 
     def reset(self, episodes: Sequence[int] | np.ndarray | None = None) -> Scene:
         """Starts these episodes, one number per lane (default 0), and returns their first scenes, stacked."""
@@ -79,6 +152,7 @@ class HostPool:
         scenes = self._all("start", [(int(number),) for number in numbers])
         self._episode, self._steps = numbers.copy(), np.zeros(self.lanes, np.int32)
         self._actions = np.zeros_like(self._actions)
+        self._scenes = scenes
         return _stack(scenes)
 
     def step(self, actions: Float32[np.ndarray, "lanes actions"]) -> AutoResetStep:
@@ -86,7 +160,7 @@ class HostPool:
 
         Raises:
           ValueError: `actions` has the wrong shape.
-          RuntimeError: `reset` or `restore` was never called, the pool is closed, or a worker died.
+          RuntimeError: `reset` or `restore` was never called, the pool is closed, or `failure` was there before.
         """
         if (self._steps < 0).any():
             raise RuntimeError("The pool's episodes were never started: call reset() or restore(snapshot) first.")
@@ -94,10 +168,16 @@ class HostPool:
         expected = (self.lanes, self.spec.action_dim)
         if actions.shape != expected:
             raise ValueError(f"The pool of {self.spec.name} takes actions of shape {expected}, got {actions.shape}")
-        answers = self._all("step", [(action,) for action in actions])
+        answers = self._answers("step", [(action,) for action in actions])
+        failed = [isinstance(answer, _Failed) for answer in answers]
+        answers = [self._revive(i, each.error) if failed[i] else each for i, each in enumerate(answers)]
         steps = [step for step, _ in answers]
         firsts = [step.scene if first is None else first for step, first in answers]
         over = np.array([first is not None for _, first in answers])
+        self._failures[over & ~np.array(failed)] = 0
+        self._scenes = firsts
+        if self.failure is not None:
+            self.close()
         self._actions[np.arange(self.lanes), self._steps] = actions
         self._actions[over] = 0
         self._steps = np.where(over, 0, self._steps + 1).astype(np.int32)
@@ -138,19 +218,32 @@ class HostPool:
         replays = zip(episode, steps, actions, strict=True)
         scenes = self._all("replay", [(int(number), taken[:count]) for number, count, taken in replays])
         self._episode, self._steps, self._actions = episode.copy(), steps.copy(), actions
+        self._scenes = scenes
         return _stack(scenes)
 
     def close(self) -> None:
         """Ends every lane; safe to call twice."""
         workers, self._workers = self._workers, []
         for worker in workers:
-            worker.close()
+            _attempt(worker.close)
 
     def __enter__(self) -> HostPool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _attempt(call: Callable[..., Any], *args: Any) -> Any:
+    """What a call gives, or how it failed."""
+    try:
+        return call(*args)
+    except Exception as error:  # whatever an environment may raise
+        return _Failed(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _stack(scenes: list[Scene]) -> Scene:

@@ -59,6 +59,11 @@ class FittedPool:
         own = pool.spec.observe
         self._see = None if own is observe else jax.jit(lambda scenes: jax.lax.map(own, scenes))
 
+    @property
+    def failure(self) -> RuntimeError | None:
+        """As `HostPool.failure`."""
+        return self.pool.failure
+
     def reset(self, episodes: Sequence[int] | np.ndarray | None = None) -> Scene:
         """As `HostPool.reset`."""
         return self._fit(self.pool.reset(episodes))
@@ -97,6 +102,11 @@ class _Turns(Generic[Pool]):
     def task(self) -> int:
         """The place of the task whose turn it is."""
         return self._order[self.phase % len(self._order)]
+
+    @property
+    def failure(self) -> RuntimeError | None:
+        """Why the task whose turn it is can make no further step."""
+        return self._pool.failure
 
     @property
     def _pool(self) -> Pool:

@@ -2,7 +2,7 @@
 
 A worker process is a fresh interpreter that imports neither jax nor the parent's main module (which the spawn of
 `multiprocessing` would import, and jax with it: 3.5 s of a core per worker). It ends when its pipe closes, so it
-outlives no parent, however that ended.
+outlives no parent, however that ended, nor does one whose environment hangs: a thread of it looks for the parent.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -71,43 +74,94 @@ class Lane:
 
 
 class Worker(Protocol):
-    """Where a lane lives. `post` starts one of the lane's methods and gives a function that waits for its result."""
+    """Where a lane lives.
 
-    def post(self, method: str, *args: Any) -> Callable[[], Any]: ...
+    `post` starts one of the lane's methods and gives a function that waits for its result, so many seconds at most.
+    `abandon` ends a lane that may hang, without waiting for it.
+    """
+
+    def post(self, method: str, *args: Any) -> Callable[[float], Any]: ...
 
     def close(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
+
+def _hangs(lane: int, seconds: float) -> RuntimeError:
+    return RuntimeError(
+        f"environment worker {lane} did not answer within {seconds:.0f} s and counts as hung; raise "
+        "--config.env.worker_timeout if a step may take that long"
+    )
+
 
 class SerialWorker:
-    """The caller's own thread: the lane works when its result is asked for."""
+    """The caller's own thread: the lane works when its result is asked for. Nobody is there to notice that it hangs."""
 
     def __init__(self, make: MakeHostEnv, stream: tuple[int, ...], lane: int) -> None:
         self._lane = Lane(make, stream)
 
-    def post(self, method: str, *args: Any) -> Callable[[], Any]:
-        return partial(getattr(self._lane, method), *args)
+    def post(self, method: str, *args: Any) -> Callable[[float], Any]:
+        call = partial(getattr(self._lane, method), *args)
+        return lambda seconds: call()
 
     def close(self) -> None:
         self._lane.close()
 
+    def abandon(self) -> None:
+        self._lane.close()
+
 
 class ThreadWorker:
-    """A thread of its own, for the lane's whole life: an OpenGL context belongs to the thread that made it."""
+    """A thread of its own, for the lane's whole life: an OpenGL context belongs to the thread that made it.
+
+    It is a daemon, so that one that hangs keeps no program from ending, which those of an executor do.
+    """
 
     def __init__(self, make: MakeHostEnv, stream: tuple[int, ...], lane: int) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"env-{lane}")
-        self._lane = self._thread.submit(Lane, make, stream)
+        self._number = lane
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=_work, args=(self._jobs,), name=f"env-{lane}", daemon=True)
+        self._thread.start()
+        self._lane = self._submit(partial(Lane, make, stream))
 
-    def post(self, method: str, *args: Any) -> Callable[[], Any]:
-        return self._thread.submit(self._call, method, args).result
+    def _submit(self, job: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._jobs.put((future, job))
+        return future
+
+    def post(self, method: str, *args: Any) -> Callable[[float], Any]:
+        return partial(self._wait, self._submit(partial(self._call, method, args)))
+
+    def _wait(self, future: Future[Any], seconds: float) -> Any:
+        try:
+            return future.result(seconds)
+        except TimeoutError as error:
+            if future.done():  # the environment's own
+                raise
+            raise _hangs(self._number, seconds) from error
 
     def _call(self, method: str, args: tuple[Any, ...]) -> Any:
         return getattr(self._lane.result(), method)(*args)
 
     def close(self) -> None:
-        if self._lane.exception() is None:
-            self._thread.submit(self._call, "close", ()).result()
-        self._thread.shutdown()
+        if self._thread.is_alive():
+            self._submit(partial(self._call, "close", ()))
+            self._jobs.put(None)
+            self._thread.join(_PATIENCE)
+
+    def abandon(self) -> None:
+        self._submit(partial(self._call, "close", ()))  # should it ever come back
+        self._jobs.put(None)
+
+
+def _work(jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
+    """The life of a worker thread: does one job after another."""
+    while (given := jobs.get()) is not None:
+        future, job = given
+        try:
+            future.set_result(job())
+        except BaseException as error:
+            future.set_exception(error)
 
 
 class ProcessWorker:
@@ -145,12 +199,14 @@ class ProcessWorker:
         except OSError as error:
             raise self._gone() from error
 
-    def post(self, method: str, *args: Any) -> Callable[[], Any]:
+    def post(self, method: str, *args: Any) -> Callable[[float], Any]:
         self._send((method, args))
         return self._receive
 
-    def _receive(self) -> Any:
+    def _receive(self, seconds: float) -> Any:
         try:
+            if not self._pipe.poll(seconds):
+                raise _hangs(self._number, seconds)
             error, result = self._pipe.recv()
         except (EOFError, OSError) as cause:
             raise self._gone() from cause
@@ -171,6 +227,10 @@ class ProcessWorker:
     def close(self) -> None:
         self._end()
 
+    def abandon(self) -> None:
+        self._process.kill()
+        self._end()
+
 
 def _end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
     pipe.close()  # the worker reads the end of its pipe, closes its environment and leaves
@@ -185,6 +245,7 @@ def serve(handle: int) -> None:
     """The life of a worker process: makes its lane, then answers each (method, args) with (error, result)."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # the suite's models warn of old XML once per process
     pipe = Connection(handle)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     lane: Lane | None = None
     failure: Exception | None = None
     try:
@@ -209,6 +270,14 @@ def serve(handle: int) -> None:
     finally:
         if lane is not None:
             lane.close()
+
+
+def _end_with(parent: int) -> None:
+    """Leave when the parent is gone, even if the environment hangs and nobody reads the pipe."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(_PATIENCE)  # that the environment has to close
+    os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:

@@ -144,6 +144,12 @@ class EnvSettings:
     workers: Literal["thread", "process", "serial"] = setting(
         "thread", "how the environments of a host kind step side by side"
     )
+    worker_timeout: float = setting(
+        300.0,
+        "after which an environment of a host kind that does not answer counts as hung and is started anew; not serial",
+        unit="seconds",
+        above=0,
+    )
     backend: Literal["mujoco", "mjx"] = setting("mujoco", "of kind dmc: physics on the host, or on the device")
     sequence: tuple[str, ...] = setting((), "tasks that come after env.name, in turn, and then env.name again")
     switch_every: int = setting(0, "until the next task of the sequence", unit="frames", least=0)
@@ -223,6 +229,11 @@ class RunSettings:
     checkpoint_every: int = setting(50_000, "also at the end and when it is stopped", unit="frames", least=1)
     stop_after: str = setting(
         "", "time after which the run saves and stops, such as 3h, 90m or 1h30m; the same command goes on; empty: never"
+    )
+    on_divergence: Literal["freeze", "stop", "restart"] = setting(
+        "freeze",
+        "a seed whose losses, gradients, observations or rewards are not finite; freeze: it learns no more, the others "
+        "go on; at the next log point stop: the run saves and stops; restart: it gets new networks",
     )
     compile_cache: bool = setting(
         True,

@@ -19,7 +19,8 @@ from envs.types import DeviceEnv, DeviceKind, EnvSpec, HostKind, Kind
 from experiments.build.tasks import relabelling, task_names
 from settings import settings_of
 
-OF_THE_RUN = ("kind", "name", "backend", "frame_stack", "num_envs", "workers", "sequence", "switch_every", "relabel")
+OF_THE_RUN = ("kind", "name", "backend", "frame_stack", "num_envs", "workers", "worker_timeout")
+OF_THE_RUN += ("sequence", "switch_every", "relabel")
 """Keys of `config.env` that are not settings of one environment."""
 OF_EVERY_SPEC = ("pixels", "action_repeat", "image_size")
 """Keys that say what the environment must be where its kind has no such setting."""
@@ -140,7 +141,7 @@ def open_host_pools(config: ConfigDict, kind: HostKind) -> Iterator[tuple[list[H
     try:
         for make in makers:
             for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
-                opened.append(HostPool(make, lanes, config.env.workers))
+                opened.append(HostPool(make, lanes, config.env.workers, config.env.get("worker_timeout", 300.0)))
                 _check_spec(config, opened[-1].spec)
         if config.video.every and not opened[0].spec.pixels:
             for pool in opened[1::2]:

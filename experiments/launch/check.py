@@ -19,10 +19,11 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
 
     `memory` is what its replays take, in bytes, and `beyond_memory` the error where these would not fit here.
     """
+    from experiments.build.errors import CURABLE, is_told
     from experiments.build.experiment import make_schedule, setup
     from experiments.build.slices import own_seeds
     from experiments.record.folder import Folder, check_folder, resolved
-    from experiments.run import CURABLE, config_of
+    from experiments.run import config_of
 
     try:
         config = config_of(arguments)
@@ -43,12 +44,16 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
             "memory": 0,
         }
     except CURABLE as error:
+        if not is_told(error):
+            raise
         return {"error": _sentence(error)}
     try:
         experiment = setup(own)
     except MemoryError as error:
         return found | {"beyond_memory": _sentence(error)}
     except CURABLE as error:
+        if not is_told(error):
+            raise
         return {"error": _sentence(error)}
     found["memory"] = experiment.replay.nbytes * len(own.seeds)
     experiment.close()

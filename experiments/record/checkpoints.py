@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,11 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(tree) for name, tree in (("replay", replay), ("state", rest))}
         self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
         self._manager.wait_until_finished()
+
+    @property
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint; None where there is none."""
+        return self._manager.latest_step()
 
     def restore(self, like: Run, envs: Snapshot | EnvState) -> tuple[Run, Any, list[str]] | None:
         """The newest checkpoint that can be read, or None if there are none at all.
@@ -116,17 +122,39 @@ def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
     tree: dict[str, Any] = {}
     for name, part in vars(state).items():
         if isinstance(part, TrainState):
-            tree[name] = {"params": part.params, "masks": ne_jax.masks(part.opt_state)}
+            tree[name] = {"params": part.params, "masks": _masks(part)}
         elif isinstance(part, dict):
             tree[name] = {"params": part}
+    part = folder.absolute().with_name(folder.name + ".part")
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), tree, force=True)
+        checkpointer.save(part, tree, force=True)
+    if folder.exists():  # only now, so that a full disk leaves the older one
+        shutil.rmtree(folder)
+    part.rename(folder)
+
+
+def _masks(model: TrainState) -> dict[str, Array]:
+    """Those of the parameters. An optimiser's go on when its network is frozen."""
+    masks = ne_jax.masks(model.opt_state)
+    if model.frozen is None or not model.frozen:
+        return masks
+    params = ne_jax.leaves_by_path(model.params)
+    return {path: params[path] != 0 for path in masks}
 
 
 def load_model(folder: Path) -> dict[str, PyTree]:
-    """Read what `save_model` wrote, as nested dictionaries of arrays."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder.absolute())
+    """Read what `save_model` wrote, as nested dictionaries of arrays.
+
+    Raises:
+        ValueError: the folder holds no networks, or damaged ones.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(folder.absolute())
+    except MemoryError:
+        raise
+    except Exception as error:  # anything can come out of a damaged file
+        raise ValueError(f"the networks in {folder} cannot be read ({_first_line(error)})") from error
 
 
 def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]) -> AgentState:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from experiments.build.checks import flatten
 from experiments.build.environment import kind_of
 from experiments.build.slices import Slice, slice_of
-from experiments.record.metrics_files import write_json
+from experiments.record.metrics_files import read_json, write_json
 
 NOT_COMPARED = (
     "resume",
@@ -26,8 +26,10 @@ NOT_COMPARED = (
     "checkpoint_every",
     "metrics_every",
     "stop_after",
+    "on_divergence",
     "compile_cache",
     "env.workers",
+    "env.worker_timeout",
     "slice",
 )
 """Keys that say how to start and how to run, not what is computed; so does everything under `video` and `log`."""
@@ -85,7 +87,7 @@ class Folder:
     def all_versions(self) -> list[dict[str, Any]]:
         """What each process that has written here has kept in its `versions.json`."""
         paths = [self.root / "versions.json", *sorted(self.root.glob("slices/*/versions.json"))]
-        return [json.loads(path.read_text()) for path in paths if path.exists()]
+        return [read_json(path) for path in paths if path.exists()]
 
 
 def check_folder(folder: Folder, config: ConfigDict) -> None:
@@ -94,7 +96,8 @@ def check_folder(folder: Folder, config: ConfigDict) -> None:
     Raises:
         FileExistsError: the folder holds a run with another config, or spread over another number of processes, or any
             run while `resume=False`.
-        ValueError: `overwrite` without `resume=False`, or by one process of several.
+        ValueError: `overwrite` without `resume=False`, or by one process of several; or the folder would lie outside of
+            `results_dir`.
     """
     if config.overwrite and folder.slice:
         raise ValueError(
@@ -114,12 +117,14 @@ def check_folder(folder: Folder, config: ConfigDict) -> None:
 
 def check_config(folder: Folder, config: ConfigDict) -> None:
     """As `check_folder`, whatever the number of processes was."""
+    if ".." in folder.root.relative_to(config.results_dir).parts:
+        raise ValueError(f"exp_id={config.exp_id!r} leads out of results_dir; give it a name without '..'")
     if config.overwrite and config.resume:
         raise ValueError("overwrite=True deletes an earlier run and needs --config.resume=False beside it")
     written = [path for path in (folder.config, folder.whole_config) if path.exists()]
     if config.overwrite or not written:
         return
-    earlier = json.loads(written[0].read_text())
+    earlier = read_json(written[0])
     if config.replay.store == "auto" and config.resume:
         config.replay.store = earlier["replay"]["store"]  # the choice of then
     if not config.resume and folder.config.exists():
@@ -151,7 +156,7 @@ def open_folder(folder: Folder, config: ConfigDict) -> None:
         own.replace(folder.whole_config)
     now = versions(config)
     if folder.versions.exists():
-        first = json.loads(folder.versions.read_text())
+        first = read_json(folder.versions)
         changed = {key: value for key, value in now.items() if first.get(key) != value}
         now = first | {"resumed": [*first.get("resumed", []), changed]}
     write_json(folder.versions, now)

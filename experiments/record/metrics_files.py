@@ -77,11 +77,30 @@ class SeedWriter:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The rows of a `metrics.jsonl`; none if there is no file. A last line that a kill cut short is left out."""
+    """The rows of a `metrics.jsonl`; none if there is no file. A last line that a kill cut short is left out.
+
+    Raises:
+        ValueError: a line is no JSON.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); mend or remove the lines that are no JSON") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it holds no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it holds no JSON ({error})") from error
 
 
 def write_json(path: Path, value: object) -> None:

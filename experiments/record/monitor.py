@@ -15,13 +15,17 @@ from tqdm import tqdm
 
 from agents.updates import train_states
 from experiments.build.checks import seconds_of
+from experiments.build.errors import UserError
 from experiments.build.experiment import Experiment
+from experiments.record.calendar import Calendar
 from experiments.record.checkpoints import Checkpoints, save_model
+from experiments.record.divergence import COLUMN, RESTARTS, DivergenceGuard, without_frozen
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
 from experiments.record.progress import Progress
 from experiments.record.remaining import RemainingTime, regular
 from experiments.record.saturation import SaturationGuard
+from experiments.record.saving import saving
 from experiments.record.stopping import StopRequest
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
@@ -59,54 +63,55 @@ class Monitor:
         self._experiment, self._folder, self._checkpoints, self._begin = experiment, folder, checkpoints, begin
         self._compiling: CompileClock | None = None if quiet else clock
         config = experiment.config
-        self._log_every = experiment.every(config.log_every)
-        self._eval_every = config.eval.every and experiment.every(config.eval.every)  # 0: never
-        self._save_every = experiment.every(config.checkpoint_every)
-        runs = [WandbRun(config, folder, seed) if config.log.wandb else None for seed in config.seeds]
-        self._writers = [
-            SeedWriter(folder.seed(seed), experiment.frame(begin), run) for seed, run in zip(config.seeds, runs)
-        ]
+        self._calendar = Calendar(experiment)
+        self.next_due = self._calendar.next_due
         self._tasks = experiment.tasks
+        self._redo = begin > 0 and self._calendar.due(begin).row and not self._is_written(begin)
+        frame = experiment.frame(begin) - self._redo
+        with saving(folder, checkpoints):
+            runs = [WandbRun(config, folder, seed) if config.log.wandb else None for seed in config.seeds]
+            self._writers = [SeedWriter(folder.seed(seed), frame, run) for seed, run in zip(config.seeds, runs)]
         tasks = self._tasks if self._tasks and self._tasks.all_evaluated else None
         metrics = [read_metrics(folder.seed(seed) / "metrics.jsonl") for seed in config.seeds] if tasks else []
         self._histories = [read_history(rows, tasks) for rows in metrics] if tasks else []
         total = experiment.schedule.total
-        every = {"log": self._log_every, "evaluation": self._eval_every, "checkpoint": self._save_every}
-        left = {kind: regular(steps, total) for kind, steps in every.items()}
+        left = {kind: regular(steps, total) for kind, steps in self._calendar.every.items()}
         self._remaining = RemainingTime(experiment.schedule, begin, left, lambda: clock.seconds)
         self._progress = Progress(
             config.env.name,
             experiment.frame(begin),
             experiment.frame(total),
             self._remaining.seconds,
-            each="eval/return" if self._eval_every else "train/return",
+            each="eval/return" if self._calendar.every["evaluation"] else "train/return",
             quiet=quiet,
         )
-        self._guard = SaturationGuard(config.seeds, config.total_frames)
+        self._saturation = SaturationGuard(config.seeds, config.total_frames)
+        self.divergence = DivergenceGuard(experiment)
         self._clock, self._clock_step = time.perf_counter(), begin
         self._initial: tuple[int, dict[str, Any]] | None = None  # what the networks began with, once it is asked for
         limit = seconds_of(config.stop_after)
         self.stopped = StopRequest(clock.begun + limit if limit else None)
         """Whether the run was asked to stop."""
+        self._last: Run | None = None
+        """What it was called with, until it is done."""
 
     def __call__(self, run: Run) -> Run:
         """Do what is due at `run.step`."""
-        schedule = self._experiment.schedule
-        step, last = run.step, run.step == schedule.total
+        step, last, self._last = run.step, run.step == self._experiment.schedule.total, run
         self._remaining.trained(step)
         self._progress.at(self._experiment.frame(step))
-        if step == self._begin > 0:
+        if step == self._begin > 0 and not self._redo:
+            self._last = None
             return run
-        switched = self._tasks is not None and self._tasks.switches(step)
-        evaluation = self._eval_every > 0 and (step % self._eval_every == 0 or last or switched)
-        log = step % self._log_every == 0 or last or switched
-        log = log or evaluation
-        measured = log if not schedule.measure_every else schedule.measures(step) or last or switched
-        save = (step % self._save_every == 0 and step > 0) or last
-        if not (log or measured or save or self.stopped):
+        evaluation, log, measured, save = due = self._calendar.due(step)
+        failure = self._experiment.pool.failure
+        if not (due.row or save or failure or self.stopped):
+            self._last = None
             return run
         jax.block_until_ready((run.learner.metrics, run.rollout.episode_step))
         started = time.perf_counter()
+        for sentence in self.divergence.read(run):
+            tqdm.write(f"{sentence} (on_divergence={self._experiment.config.on_divergence})")
         with self._remaining.timed("log"):
             values = self._plasticity(run) if measured else {}
             if log:
@@ -115,46 +120,94 @@ class Monitor:
             with self._remaining.timed("evaluation"):
                 values |= self._evaluate(run)
         if values:
-            self._write(step, values)
+            self._write(run, without_frozen(values, self.divergence.frozen))
         if log:
             run = self._next_interval(run, started)
+            run = self._after_divergence(run)
         stop = bool(self.stopped)  # perhaps only since the evaluation began
-        if save or stop:
+        if save or stop or failure:
             with self._remaining.timed("checkpoint"):
                 self.save(run)
+        if failure:
+            raise UserError(f"{failure}; the run is saved, and the same command goes on") from failure
         self._clock += time.perf_counter() - started  # nothing of this is training
         if stop and not last:
             raise Stopped
+        self._last = None
         return run
 
-    def next_due(self, step: int) -> int:
-        """The first step after this one at which something is due."""
-        periods = (self._log_every, self._eval_every or self._log_every, self._save_every)
-        schedule = self._experiment.schedule
-        due = [schedule.total, schedule.next_measure(step), *((step // every + 1) * every for every in periods)]
-        return min(due + ([self._tasks.next_switch(step)] if self._tasks else []))
-
     def save(self, run: Run) -> None:
-        """Write a checkpoint, and each seed's networks."""
-        # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
-        for i, seed in enumerate(self._experiment.config.seeds):
-            save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
-        self._checkpoints.save(run, self._experiment.pool.snapshot())
+        """Write a checkpoint, and each seed's networks.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with saving(self._folder, self._checkpoints):
+            # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
+            for i, seed in enumerate(self._experiment.config.seeds):
+                save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
+            self._checkpoints.save(run, self._experiment.pool.snapshot())
+
+    def rescue(self) -> str:
+        """After an error: save the run as it is, if the error was between two steps; in words, what came of it.
+
+        In the middle of a step there is nothing whole to save: an update takes the place of what was before it.
+        """
+        run, saved = self._last, self._checkpoints.newest
+        if run is not None and run.step != saved:
+            try:
+                self.save(run)
+                saved = run.step
+            except UserError as error:
+                return str(error)
+        if saved is None:
+            return "nothing is saved yet"
+        return f"the run is saved at frame {self._experiment.frame(saved):,}; the same command goes on from there"
 
     def close(self) -> None:
         """Close all files and give signals their usual meaning back."""
         self.stopped.close()
         self._progress.close()
-        for writer in self._writers:
-            writer.close()
+        with saving(self._folder, self._checkpoints):
+            for writer in self._writers:
+                writer.close()
 
-    def _write(self, step: int, values: dict[str, np.ndarray]) -> None:
+    def _is_written(self, step: int) -> bool:
+        """Whether each seed has its row of a step: after an error the run is saved before it has."""
+        frame, seeds = self._experiment.frame(step), self._experiment.config.seeds
+        rows = [read_metrics(self._folder.seed(seed) / "metrics.jsonl") for seed in seeds]
+        return all(any(row["frame"] == frame for row in found) for found in rows)
+
+    def _after_divergence(self, run: Run) -> Run:
+        """What `on_divergence` wants to be done about seeds that have diverged.
+
+        Raises:
+            UserError: the run is to stop, and is saved.
+        """
+        what, found = self._experiment.config.on_divergence, [each for each in self.divergence.found if each]
+        if not found or what == "freeze":
+            return run
+        if what == "restart":
+            return self.divergence.restart(run)
+        self.save(run)
+        raise UserError(
+            f"{'; '.join(map(str, found))}; the run is saved, and goes on without what diverged with "
+            "--config.on_divergence=freeze, or with new networks for it with restart"
+        )
+
+    def _write(self, run: Run, values: dict[str, np.ndarray]) -> None:
         """One row of each seed's metrics, and what the user is shown of it."""
+        frame, frozen = self._experiment.frame(run.step), self.divergence.frozen
+        restarts = self.divergence.restarts(run)
         for i, writer in enumerate(self._writers):
-            writer.write(step, self._experiment.frame(step), {name: float(each[i]) for name, each in values.items()})
-        self._progress.show(values)
+            row = {name: float(each[i]) for name, each in values.items()}
+            row |= {COLUMN: 1.0} if frozen[i] else {}
+            row |= {RESTARTS: float(restarts[i])} if restarts[i] else {}
+            with saving(self._folder, self._checkpoints):
+                writer.write(run.step, frame, row)
+        self._progress.show({name: each[~frozen] for name, each in values.items()} if not frozen.all() else {})
         if "plasticity/saturation" in values:
-            for sentence in self._guard(self._experiment.frame(step), values["plasticity/saturation"]):
+            for sentence in self._saturation(frame, values["plasticity/saturation"]):
                 tqdm.write(sentence)
 
     def _next_interval(self, run: Run, begins: float) -> Run:
@@ -204,11 +257,11 @@ class Monitor:
     def _evaluate(self, run: Run) -> dict[str, np.ndarray]:
         experiment, config, step = self._experiment, self._experiment.config, run.step
         # Due at the first regular evaluation after the frame, not at those beside switches.
-        every, before = experiment.every(config.video.every or 1), step - self._eval_every
-        crossed = step % self._eval_every == 0 and step // every > before // every
+        every, before = experiment.every(config.video.every or 1), step - self._calendar.every["evaluation"]
+        crossed = step % self._calendar.every["evaluation"] == 0 and step // every > before // every
         film = config.video.every and step > 0 and (crossed or step == experiment.schedule.total)
         frame = self._tasks.judged(experiment.frame(step)) if self._tasks else 0
-        result = experiment.evaluator.greedy(run.learner.agent, config.video.size if film else 0, frame)
+        result = self._play(run, config.video.size if film else 0, frame)
         values = {"eval/return": result.returns.mean(axis=1), "eval/return_std": result.returns.std(axis=1)}
         if step == 0:
             values["eval/random_return"] = experiment.evaluator.random().returns.mean(axis=1)
@@ -220,13 +273,18 @@ class Monitor:
             self._film(step, result.frames)
         return values
 
+    def _play(self, run: Run, video_size: int, frame: int) -> Evaluation:
+        """Greedy episodes; those of a seed that has diverged have no return."""
+        result = self._experiment.evaluator.greedy(run.learner.agent, video_size, frame)
+        return result._replace(returns=np.where(self.divergence.frozen[:, None], np.nan, result.returns))
+
     def _evaluate_tasks(self, run: Run, tasks: TaskSequence, current: np.ndarray) -> dict[str, np.ndarray]:
         """Evaluate on every task but the current one, whose returns are known unless tasks pass into each other."""
         frame = self._experiment.frame(run.step)
         known = {} if tasks.drift else {tasks.of(tasks.phase(tasks.judged(frame))): current}
 
         def play(task: int) -> np.ndarray:
-            return self._experiment.evaluator.greedy(run.learner.agent, 0, tasks.frame_of(task)).returns.mean(axis=1)
+            return self._play(run, 0, tasks.frame_of(task)).returns.mean(axis=1)
 
         returns = [known[task] if task in known else play(task) for task in range(len(tasks.labels))]
         for i, history in enumerate(self._histories):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
@@ -19,6 +18,7 @@ from experiments.build.default_settings import RunSettings
 from experiments.build.experiment import setup
 from experiments.record.checkpoints import load_agent
 from experiments.record.folder import compared
+from experiments.record.metrics_files import read_json
 from experiments.train.step import Stack, greedy_action, stack_frames
 from settings import settings_of
 
@@ -28,11 +28,11 @@ def read_config(folder: Path) -> ConfigDict:
 
     Raises:
         FileNotFoundError: the folder holds no run.
+        ValueError: its config is damaged.
     """
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} holds no config.json; give a folder that experiments.run has made")
-    saved = json.loads((folder / "config.json").read_text())
-    return ConfigDict(_with_tuples(_with_new_keys(saved)))
+    return ConfigDict(_with_tuples(_with_new_keys(read_json(folder / "config.json"))))
 
 
 def _with_new_keys(saved: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,14 @@ import time
 
 import jax
 
+from agents.replay import nbytes as leaf_bytes
 from agents.updates import train_states
 from envs.pools.host import HostPool
 from envs.pools.sequence import HostTurns
 from experiments.build.experiment import Experiment, seeds_mode
 from experiments.build.layers import leaf_size
 from experiments.record.folder import Folder
+from experiments.record.saving import disk_warning
 
 
 class CompileClock:
@@ -24,6 +26,12 @@ class CompileClock:
     def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             self.seconds += duration_secs
+
+
+def _checkpoint_bytes(experiment: Experiment) -> int:
+    """Of one checkpoint, but for what of it is small: networks with their optimisers, and replays."""
+    learner = leaf_bytes(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
+    return len(experiment.config.seeds) * (learner + experiment.replay.nbytes)
 
 
 def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str, int, int, int]]) -> None:
@@ -56,5 +64,8 @@ def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:>{width}}  {text}")
+    warning = disk_warning(folder.root, _checkpoint_bytes(experiment))
+    if warning:
+        print(warning)
     for path, size, first, last in layers:
         print(f"{'':>{width}}  {path}: {size:,} weights, density {first / size:.3f} -> {last / size:.3f}")

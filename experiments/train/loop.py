@@ -66,7 +66,7 @@ def train_on_host(
         if steps.forget and schedule.forgets(step):
             rollout = rollout.after(steps.forget(learner, rollout))
         outcome = pool.step(np.asarray(choice.action).reshape(pool.lanes, -1))
-        rollout = steps.remember(rollout, choice, outcome)
+        rollout = steps.remember(rollout, choice, outcome, now)
     return callback(Run(end, learner, rollout))
 
 
@@ -122,7 +122,7 @@ def one_on_device(
     step_envs = jax.vmap(partial(auto_reset_step, env, frame=frame))
     seeds = seed_of_lanes(keys, schedule.num_envs) if env.of else None
     envs, outcome = step_envs(envs, actions, lane_keys(keys, step, schedule.num_envs), seed=seeds)
-    return learner, steps.remember(_written_after(rollout, learner), choice, outcome), envs
+    return learner, steps.remember(_written_after(rollout, learner), choice, outcome, now), envs
 
 
 def lane_keys(keys: Key[Array, " seeds"], step: Int[Array, ""], num_envs: int) -> Key[Array, " lanes"]:

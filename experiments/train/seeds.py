@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array, Int, Key
 
 OverSeeds = Literal["vmap", "map"]
-ACT, LEARN, MEASURE, WORLD, EVALUATE, REVIEW, RENEW = range(7)
+ACT, LEARN, MEASURE, WORLD, EVALUATE, REVIEW, RENEW, RESTART = range(8)
 """Streams of random numbers that a seed draws from in each step."""
 NEVER = 2**31 - 1
 """A step that no run reaches: its random numbers are free for initialisation."""

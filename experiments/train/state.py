@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 from agents.replay.ring import ReplayState
 from agents.types import Agent, AgentState
+from experiments.train.health import Health
 from experiments.train.seeds import ACT, NEVER, RENEW, key_at
 from ne_jax import ReviewState
 
@@ -44,6 +45,7 @@ class LearnerState:
     agent: AgentState
     metrics: MetricAccumulator
     review: ReviewState | None = None
+    health: Health | None = None
 
 
 @struct.dataclass
@@ -57,6 +59,8 @@ class RolloutState:
     returns: MetricAccumulator
     distance: MetricAccumulator | None = None
     """Of a dynamic replay: how far the policy was from its oldest data, since the last log point."""
+    broken: Int[Array, "2"] | None = None
+    """`Clock.env` of the first step whose observations, and whose rewards, were not finite; `NEVER` where all were."""
 
     def after(self, check: Check) -> RolloutState:
         """The same after a check of the dynamic replay."""

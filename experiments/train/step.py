@@ -19,9 +19,12 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from agents.replay import Entry, Replay, ReplayState, side_by_side
 from agents.types import Agent, AgentState, Clock, Metrics, Obs, Params
+from agents.updates import freeze
+from envs.pools.device import is_finite
 from envs.types import AutoResetStep, EnvSpec, Scene
 from experiments.train.capacity import INPUTS, measure_capacity
 from experiments.train.experience import Dynamic, Sampler, make_forget, make_sampler
+from experiments.train.health import finite_part, has_diverged, healthy, intact, next_attempt, note_broken, watch
 from experiments.train.network_metrics import initial_params, measure_behaviour
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import ACT, LEARN, MEASURE, REVIEW, OverSeeds, key_at, over_seeds
@@ -67,9 +70,10 @@ class Steps(NamedTuple):
     init: Callable[[Key[Array, " seeds"], Scene], tuple[LearnerState, RolloutState]]
     act: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], Clock], Choice]
     learn: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], Clock], LearnerState]
-    remember: Callable[[RolloutState, Choice, AutoResetStep], RolloutState]
+    remember: Callable[[RolloutState, Choice, AutoResetStep, Clock], RolloutState]
     enter: Callable[[RolloutState, Scene], RolloutState]
     renew: Callable[[LearnerState, Key[Array, " seeds"], Number], LearnerState]
+    restart: Callable[[LearnerState, Key[Array, " seeds"], Bool[Array, " seeds"]], LearnerState]
     forget: Callable[[LearnerState, RolloutState], Check] | None
     initial: Callable[[Key[Array, " seeds"], Number], dict[str, Params]]
     measure: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], dict[str, Params], Clock], Metrics]
@@ -122,16 +126,19 @@ def make_steps(
     split = partial(by_seed, schedule.num_envs)
     begin_learning = over_seeds(partial(new_learner, parts), "map")
     begin_rollout = over_seeds(partial(new_rollout, parts), "vmap")
-    remember_all = over_seeds(partial(remember, parts), "vmap")
+    remember_all = over_seeds(partial(remember, parts), "vmap", shared=1)
     enter_all = over_seeds(partial(enter, parts), "vmap")
     forget = make_forget(agent, replay, batch_size, dynamic) if dynamic else None
     return Steps(
         init=jax.jit(lambda keys, scene: (begin_learning(keys), begin_rollout(split(scene)))),
         act=jax.jit(over_seeds(partial(act, parts), how, shared=1)),
         learn=jax.jit(over_seeds(partial(learn, parts), how, shared=1), donate_argnums=0),
-        remember=jax.jit(lambda rollout, *step: remember_all(rollout, step[0], split(step[1])), donate_argnums=0),
+        remember=jax.jit(
+            lambda rollout, choice, outcome, now: remember_all(rollout, choice, split(outcome), now), donate_argnums=0
+        ),
         enter=jax.jit(lambda rollout, scene: enter_all(rollout, split(scene)), donate_argnums=0),
         renew=jax.jit(over_seeds(partial(renew, parts), "map", shared=1), donate_argnums=0),
+        restart=jax.jit(over_seeds(partial(restart, parts), "map"), donate_argnums=0),
         forget=jax.jit(over_seeds(partial(check_replay, forget), how)) if forget else None,
         initial=jax.jit(over_seeds(partial(initial_params, agent), "map", shared=1)),
         measure=jax.jit(over_seeds(partial(measure_networks, parts, measure), "map", shared=1)),
@@ -159,7 +166,7 @@ def new_learner(parts: Parts, key: Key[Array, ""]) -> LearnerState:
     """A new agent, and empty sums of what its updates will report."""
     state, review = new_agent(parts.agent, key, 0), parts.sampler.init()
     *_, metrics = jax.eval_shape(lambda: update(parts, state, review, parts.replay.init(), key, Clock(0, 0)))
-    return LearnerState(state, MetricAccumulator.of(metrics), review)
+    return LearnerState(state, MetricAccumulator.of(metrics), review, healthy())
 
 
 def renew(parts: Parts, learner: LearnerState, key: Key[Array, ""], task: Number) -> LearnerState:
@@ -167,11 +174,18 @@ def renew(parts: Parts, learner: LearnerState, key: Key[Array, ""], task: Number
     return replace(learner, agent=new_agent(parts.agent, key, task), review=parts.sampler.init())
 
 
+def restart(parts: Parts, learner: LearnerState, key: Key[Array, ""], again: Bool[Array, ""]) -> LearnerState:
+    """Where `again` holds: the agent of the next attempt, drawn anew, in the place of one that has diverged."""
+    agent, health = next_attempt(parts.agent, learner.health, key)
+    fresh = replace(learner, agent=agent, review=parts.sampler.init(), health=health)
+    return jax.tree.map(lambda new, old: jnp.where(again, new, old), fresh, learner)
+
+
 def new_rollout(parts: Parts, scene: Scene) -> RolloutState:
     """An empty replay, and episodes that begin with these scenes."""
     unset: Any = None
     distance = MetricAccumulator.of(0.0) if parts.dynamic else None
-    empty = RolloutState(parts.replay.init(), unset, unset, unset, MetricAccumulator.of(0.0), distance)
+    empty = RolloutState(parts.replay.init(), unset, unset, unset, MetricAccumulator.of(0.0), distance, intact())
     return enter(parts, empty, scene)
 
 
@@ -183,6 +197,7 @@ def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Arr
     action = jax.vmap(lambda obs, each: parts.agent.act(learner.agent, side_by_side(obs), each, seen))(
         rollout.obs, keys
     )
+    action = finite_part(action)  # simulators do not bear what is no number
     if not parts.dynamic:
         return Choice(action, None)
     mean = jax.vmap(partial(greedy_action, parts.agent, learner.agent))(rollout.obs)
@@ -192,7 +207,7 @@ def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Arr
 
 def greedy_action(agent: Agent, state: AgentState, stack: Stack) -> Float[Array, " actions"]:
     """What the agent does without noise."""
-    return agent.act(state, side_by_side(stack), jax.random.key(0), None)
+    return finite_part(agent.act(state, side_by_side(stack), jax.random.key(0), None))
 
 
 def learn(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Array, ""], now: Clock) -> LearnerState:
@@ -201,8 +216,12 @@ def learn(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[A
     def one(i: Int[Array, ""] | int, learner: LearnerState) -> LearnerState:
         at = Clock(now.env, now.update + i)
         state, review, metrics = update(parts, learner.agent, learner.review, rollout.replay_state, key, at)
-        return LearnerState(state, learner.metrics.add(metrics), review)
+        assert learner.health is not None
+        health, state = watch(learner.health, learner.agent, state, metrics, at)
+        return LearnerState(state, learner.metrics.add(metrics), review, health)
 
+    assert learner.health is not None and rollout.broken is not None
+    learner = replace(learner, agent=freeze(learner.agent, has_diverged(learner.health, rollout.broken)))
     if parts.schedule.updates_each == 1:
         return one(0, learner)
     return jax.lax.fori_loop(0, parts.schedule.updates_each, one, learner)
@@ -226,10 +245,16 @@ def update(
     return state, review, metrics | sampler.report(review, decision)
 
 
-def remember(parts: Parts, rollout: RolloutState, choice: Choice, outcome: AutoResetStep) -> RolloutState:
-    """Store what the environments sent; where an episode ended, the next one's first scene too."""
+def remember(parts: Parts, rollout: RolloutState, choice: Choice, outcome: AutoResetStep, now: Clock) -> RolloutState:
+    """Store what the environments sent; where an episode ended, the next one's first scene too.
+
+    What is not finite is noted, and stored as zero.
+    """
+    assert rollout.broken is not None
     (scene, *rest), first, episode_step = outcome.step, outcome.reset, rollout.episode_step + 1
     reward, terminated, truncated = (jnp.asarray(value) for value in rest)
+    broken = note_broken(rollout.broken, jax.vmap(is_finite)(scene), jnp.isfinite(reward), now)
+    scene, first, reward = (finite_part(value) for value in (scene, first, reward))
     over = terminated | truncated
     observe = jax.vmap(parts.spec.observe)
     if parts.keep_frames:
@@ -247,6 +272,7 @@ def remember(parts: Parts, rollout: RolloutState, choice: Choice, outcome: AutoR
         episode_step=jnp.where(over, 0, episode_step),
         episode_return=jnp.where(over, 0.0, total),
         returns=rollout.returns.add(total, over),
+        broken=broken,
     )
 
 

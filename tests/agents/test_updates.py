@@ -1,5 +1,7 @@
 """What the agents share: optimisers, targets, schedules and exploration noise."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,3 +149,23 @@ def test_begin_prepares_the_parameters_before_the_optimiser_sees_them():
     model = create_train_state(optimiser, jax.random.key(5), {"w": jnp.array([2.0])})
     assert model.params["w"] == model.opt_state["w"] == 2 * jax.random.uniform(jax.random.key(5))
     assert create_train_state(Optimiser(tx), jax.random.key(5), {"w": jnp.array([2.0])}).params["w"] == 2
+
+
+def test_a_gradient_that_is_not_finite_freezes_the_network_from_then_on():
+    model, optimiser = sparse_model()
+    model = create_train_state(optimiser, jax.random.key(0), model.params)
+    step = partial(apply_gradients, optimiser, batch=(), key=jax.random.key(0), step=Clock(0, 0))
+    good = jax.tree.map(jnp.ones_like, model.params)
+    learned = step(model, good)
+    assert not learned.frozen and (learned.params["hidden"]["bias"] != model.params["hidden"]["bias"]).all()
+    for value in (jnp.nan, jnp.inf):
+        bad = {"hidden": good["hidden"] | {"bias": jnp.array([1.0, value])}}
+        frozen = step(learned, bad)
+        for after in (frozen, step(frozen, good)):
+            assert after.frozen
+            jax.tree.map(np.testing.assert_array_equal, after.params, learned.params)
+    sgd = Optimiser(optax.sgd(0.1))
+    alone = create_train_state(sgd, jax.random.key(0), {"w": jnp.ones((2, 2))})
+    bad = {"w": jnp.full((2, 2), jnp.nan)}
+    kept = apply_gradients(sgd, alone, bad, batch=(), key=jax.random.key(0), step=Clock(0, 0))
+    assert kept.frozen and (kept.params["w"] == 1).all(), "a network without biases"

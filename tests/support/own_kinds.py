@@ -59,7 +59,7 @@ class Line:
 
 
 def make_point(name, settings):
-    """The same on the device, without settings."""
+    """The same on the device, without settings. Where the point is `brittle`, it breaks beyond 1.2."""
 
     def reset(key):
         x = jax.random.uniform(key, (2,), minval=-1, maxval=1).at[1].set(0)
@@ -67,6 +67,8 @@ def make_point(name, settings):
 
     def step(state, action, key):
         after = state + jnp.stack([0.1 * jnp.clip(action[0], -1, 1), 1.0])
+        if name == "brittle":
+            after = after.at[0].set(jnp.where(jnp.abs(after[0]) > 1.2, jnp.nan, after[0]))
         return after, TimeStep(after, -jnp.abs(after[0]), jnp.array(False), after[1] >= 10)
 
     def draw(picture, size):
@@ -81,5 +83,5 @@ def refuse_left(name, settings):
 
 
 HOST = HostKind("line", Line, LineSettings, check=refuse_left, packages=("numpy",))
-DEVICE = DeviceKind("point", make_point, NoSettings, tasks=lambda: ["centre", "right"])
+DEVICE = DeviceKind("point", make_point, NoSettings, tasks=lambda: ["centre", "right", "brittle"])
 NO_KIND = LineSettings()

@@ -104,31 +104,67 @@ def test_scenes_of_several_arrays_are_stacked():
 def test_errors_of_a_lane_reach_the_caller(backend):
     with pytest.raises(RuntimeError, match="no luck"):
         HostPool(functools.partial(Counter, fail=RuntimeError("no luck")), [(0,)], backend)
-    with HostPool(Counter, [(0,), (1,)], backend) as pool:
-        pool.reset()
-        actions = np.zeros((2, 2), np.float32)
-        pool.step(actions)
-        actions[1, 1] = 0.5
-        with pytest.raises(ValueError, match="half is too much"):
-            pool.step(actions)
-        assert (pool.snapshot()["steps"] == 1).all()
+    with HostPool(functools.partial(Counter, unready=True), [(0,), (1,)], backend) as pool:
+        with pytest.raises(ValueError, match="not ready"):
+            pool.reset()
         with pytest.raises(RuntimeError, match="closed"):
             pool.reset()
 
 
-def test_errors_that_do_not_pickle_keep_their_name_and_traceback():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_lane_that_fails_begins_its_next_episode_and_the_third_time_in_a_row_is_the_last(backend, caplog):
+    with HostPool(Counter, [(0,), (1,)], backend) as pool, HostPool(Counter, [(0,), (1,)], "serial") as whole:
+        well, bad = np.zeros((2, 2), np.float32), np.array([[0, 0], [0, 0.5]], np.float32)
+        for each in (pool, whole):
+            each.reset()
+        before = pool.step(well).step.scene
+        whole.step(well)
+        failed, other = pool.step(bad), whole.step(well)
+        assert failed.step.truncated.tolist() == [False, True] and np.asarray(failed.step.reward)[1] == 0
+        np.testing.assert_array_equal(failed.step.scene[1], before[1])
+        np.testing.assert_array_equal(failed.reset[1], [episode_seed((1,), 1), 0, 0])
+        np.testing.assert_array_equal(failed.step.scene[0], other.step.scene[0])
+        assert "half is too much" in caplog.text and "in step" in caplog.text and "Traceback" in caplog.text
+        assert pool.snapshot()["episode"].tolist() == [0, 1] and pool.snapshot()["steps"].tolist() == [2, 0]
+        for _ in range(5):
+            pool.step(well)  # a whole episode of each: what failed before no longer counts
+        pool.step(bad)
+        pool.step(bad)
+        assert pool.failure is None
+        last = pool.step(bad)
+        assert np.asarray(last.step.truncated)[1] and pool.snapshot()["steps"][1] == 0
+        assert "environment 1 of counter failed 3 times" in str(pool.failure)
+        assert "ValueError: half is too much" in str(pool.failure)
+        with pytest.raises(RuntimeError, match="failed 3 times"):
+            pool.step(well)
+
+
+def test_errors_that_do_not_pickle_keep_their_name_and_traceback(caplog):
     with HostPool(Counter, [(0,)], "process") as pool:
         pool.reset()
-        with pytest.raises(RuntimeError, match="Unpicklable: a quarter") as raised:
-            pool.step(np.array([[0, 0.25]], np.float32))
-    assert "in step" in "".join(raised.value.__notes__)
+        pool.step(np.array([[0, 0.25]], np.float32))
+    assert "RuntimeError: Unpicklable: a quarter" in caplog.text and "In an environment worker" in caplog.text
 
 
-def test_a_dead_worker_is_told_and_does_not_hang():
-    with HostPool(Counter, [(0,), (1,)], "process") as pool:
-        pool.reset()
-        with pytest.raises(RuntimeError, match=r"worker 1 died \(exit code 3\)"):
-            pool.step(np.array([[0, 0], [0, -0.5]], np.float32))
+@pytest.mark.parametrize(
+    ("backend", "action", "told"),
+    [
+        ("process", -0.5, "worker 1 died (exit code 3)"),
+        ("process", -0.25, "worker 1 did not answer within 1 s"),
+        ("thread", -0.25, "worker 1 did not answer within 1 s"),
+    ],
+)
+def test_a_dead_or_hung_worker_is_told_and_replaced(backend, action, told, caplog):
+    pool = HostPool(Counter, [(0,), (1,)], backend)
+    pool.reset()
+    pool._timeout = 1.0
+    begun = time.monotonic()
+    outcome = pool.step(np.array([[0, 0], [0, action]], np.float32))
+    pool._timeout = 60.0
+    assert told in caplog.text and outcome.step.truncated.tolist() == [False, True]
+    assert pool.step(np.zeros((2, 2), np.float32)).step.scene[:, 1].tolist() == [2, 1]
+    pool.close()
+    assert time.monotonic() - begun < 40, "it waited for a worker that hangs"
 
 
 def test_mistakes_of_the_caller():
@@ -164,13 +200,15 @@ pool = HostPool(Counter, [(0,), (1,)], "process")
 pool.reset()
 print(*(worker._process.pid for worker in pool._workers), flush=True)
 while True:
-    pool.step(np.zeros((2, 2), np.float32))
+    pool.step(np.array([[0, 0], [0, float(sys.argv[2])]], np.float32))
 """
 
 
-@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_parent(way):
-    command = [sys.executable, "-c", PARENT, os.path.dirname(fake_env.__file__)]
+@pytest.mark.parametrize(
+    ("way", "action"), [(signal.SIGINT, 0), (signal.SIGKILL, 0), pytest.param(signal.SIGKILL, -0.25, id="hung")]
+)
+def test_workers_end_with_their_parent(way, action):
+    command = [sys.executable, "-c", PARENT, os.path.dirname(fake_env.__file__), str(action)]
     parent = subprocess.Popen(
         command, text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -1,0 +1,77 @@
+"""Writing results: what it takes, and one sentence where it cannot be done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from experiments.build.errors import UserError
+from experiments.record.checkpoints import Checkpoints
+from experiments.record.folder import Folder
+
+KEPT = 3
+"""Checkpoints that lie side by side at most: two that are kept, and the one that is being written."""
+
+
+@contextmanager
+def saving(folder: Folder, checkpoints: Checkpoints) -> Iterator[None]:
+    """What is written within is results.
+
+    Raises:
+        UserError: the folder is gone, or it cannot be written to, in one sentence.
+    """
+    try:
+        _check_there(folder)
+        yield
+        _check_there(folder)
+    except UserError:
+        raise
+    except Exception as error:  # orbax and TensorBoard each pass on types of their own for what the system says
+        reason = _reason(error)
+        if reason is None and folder.config.exists():
+            raise
+        newest = checkpoints.newest if folder.checkpoint.exists() else None
+        kept = "no checkpoint is there" if newest is None else f"the checkpoint of step {newest} is intact"
+        raise UserError(
+            f"results cannot be written to {folder.root} ({reason or 'it is gone'}); {kept}: make room or give the "
+            "folder back, and the same command goes on from there"
+        ) from error
+
+
+def _check_there(folder: Folder) -> None:
+    """What is written into a folder that somebody has removed would seem to be there, and be lost."""
+    if not folder.config.exists():
+        raise FileNotFoundError(f"{folder.config} is gone")
+
+
+def _reason(error: BaseException | None) -> str | None:
+    """What the system said, from an error or from those that it came of; None where it said nothing."""
+    words = ("No space left on device", "Read-only file system", "Disk quota exceeded", "File too large")
+    while error is not None:
+        if isinstance(error, OSError):
+            return os.strerror(error.errno) if error.errno else str(error)
+        for each in words:
+            if each in str(error):
+                return each
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def disk_warning(folder: Path, checkpoint: int) -> str:
+    """A sentence where the checkpoints of a run, of so many bytes each, may not fit beside what the disk holds.
+
+    Empty where they do. They are compressed when they are written, so that they may take less.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free, wanted = shutil.disk_usage(place).free, KEPT * checkpoint
+    if wanted <= free:
+        return ""
+    return (
+        f"warning: {KEPT} checkpoints of up to {checkpoint / 1e9:.1f} GB each want {wanted / 1e9:.1f} GB in {place}, "
+        f"where {free / 1e9:.1f} GB are free; lower replay.capacity, or give another --config.results_dir"
+    )
