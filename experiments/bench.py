@@ -44,7 +44,7 @@ from experiments.build.allocator import keep_freed_memory
 from experiments.build.checks import seconds_of
 from experiments.build.experiment import setup
 from experiments.train.loop import Run
-from experiments.train.step import stack_frames
+from experiments.train.rollout import stack_frames
 
 
 def bench_envs(lanes: int = 2, seconds: float = 2.0) -> Iterator[Row]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _BOOT = (
     # First of all: whoever asks to stop, asks the parent. Schedulers send their signals to all processes.
-    "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]\n"
+    "import signal as s; [s.signal(n, s.SIG_IGN) for n in (s.SIGINT, s.SIGTERM, s.SIGUSR1, s.SIGUSR2)]\n"
     "import sys; from envs.pools.worker import serve; serve(int(sys.argv[1]))"
 )
 _PATIENCE = 5.0  # seconds that a worker gets to close its environment

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from agents.updates import train_states
 from experiments.build.checks import seconds_of
 from experiments.build.errors import UserError
 from experiments.build.experiment import Experiment
@@ -23,6 +20,7 @@ from experiments.record.divergence import COLUMN, RESTARTS, DivergenceGuard, wit
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
 from experiments.record.progress import Progress
+from experiments.record.readings import Readings
 from experiments.record.remaining import RemainingTime, regular
 from experiments.record.saturation import SaturationGuard
 from experiments.record.saving import saving
@@ -88,7 +86,7 @@ class Monitor:
         self._saturation = SaturationGuard(config.seeds, config.total_frames)
         self.divergence = DivergenceGuard(experiment)
         self._clock, self._clock_step = time.perf_counter(), begin
-        self._initial: tuple[int, dict[str, Any]] | None = None  # what the networks began with, once it is asked for
+        self._readings = Readings(experiment)
         limit = seconds_of(config.stop_after)
         self.stopped = StopRequest(clock.begun + limit if limit else None)
         """Whether the run was asked to stop."""
@@ -113,9 +111,9 @@ class Monitor:
         for sentence in self.divergence.read(run):
             tqdm.write(f"{sentence} (on_divergence={self._experiment.config.on_divergence})")
         with self._remaining.timed("log"):
-            values = self._plasticity(run) if measured else {}
+            values = self._readings.plasticity(run) if measured else {}
             if log:
-                values |= self._training_values(run, started - self._clock)
+                values |= self._readings.training(run, run.step - self._clock_step, started - self._clock)
         if evaluation:
             with self._remaining.timed("evaluation"):
                 values |= self._evaluate(run)
@@ -220,40 +218,6 @@ class Monitor:
         returns, distance = (_emptied(tally) for tally in (run.rollout.returns, run.rollout.distance))
         return Run(run.step, learner, replace(run.rollout, returns=returns, distance=distance))
 
-    def _plasticity(self, run: Run) -> dict[str, np.ndarray]:
-        """What is measured of the networks, [seeds] each."""
-        experiment, schedule = self._experiment, self._experiment.schedule
-        task = schedule.task(max(run.step - 1, 0)) if schedule.renews else 0
-        if self._initial is None or self._initial[0] != task:
-            networks = train_states(run.learner.agent) if run.step == 0 else None  # not begun to learn
-            self._initial = (
-                task,
-                (
-                    {name: jax.device_get(model.params) for name, model in networks.items()}
-                    if networks
-                    else experiment.steps.initial(experiment.keys, np.int32(task))
-                ),
-            )
-        now, initial = schedule.at(run.step), self._initial[1]
-        found = jax.device_get(experiment.steps.measure(run.learner, run.rollout, experiment.keys, initial, now))
-        return {f"plasticity/{name}": value for name, value in found.items()}
-
-    def _training_values(self, run: Run, seconds: float) -> dict[str, np.ndarray]:
-        """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
-        experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
-        losses, returns = jax.device_get((run.learner.metrics, run.rollout.returns))
-        seeds = len(experiment.config.seeds)
-        speed = seeds * experiment.frame(run.step - self._clock_step) / seconds
-        values = {"train/return": _mean(returns.total, returns.count)}
-        values |= {_column(name): _mean(total, losses.count) for name, total in losses.total.items()}
-        values["replay/size"] = np.asarray(jax.vmap(experiment.replay.ready)(run.rollout.replay_state))
-        if run.rollout.distance is not None:
-            values["replay/distance"] = _mean(*jax.device_get((run.rollout.distance.total, run.rollout.distance.count)))
-        values["train/updates"] = np.full(seeds, updates)
-        values["time/frames_per_second"] = np.full(seeds, speed if run.step > self._clock_step else np.nan)
-        values |= {f"time/{name}": np.full(seeds, size) for name, size in peak_memory().items()}
-        return values
-
     def _evaluate(self, run: Run) -> dict[str, np.ndarray]:
         experiment, config, step = self._experiment, self._experiment.config, run.step
         # Due at the first regular evaluation after the frame, not at those beside switches.
@@ -304,22 +268,5 @@ class Monitor:
             tqdm.write(f"the video at frame {experiment.frame(step)} could not be written: {error}")
 
 
-def peak_memory() -> dict[str, float]:
-    """The most memory in MiB that this process has had at once, workers apart, and the device where it tells."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, others KiB
-    found = {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
-    of_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    return found | ({"peak_device_memory_mib": of_device / 2**20} if of_device is not None else {})
-
-
-def _column(name: str) -> str:
-    """Where a metric of the updates stands: with the losses, unless it has a group of its own."""
-    return name if "/" in name else f"train/{name}"
-
-
 def _emptied(tally: MetricAccumulator | None) -> Any:
     return jax.tree.map(jnp.zeros_like, tally)
-
-
-def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

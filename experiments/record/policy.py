@@ -19,7 +19,8 @@ from experiments.build.experiment import setup
 from experiments.record.checkpoints import load_agent
 from experiments.record.folder import compared
 from experiments.record.metrics_files import read_json
-from experiments.train.step import Stack, greedy_action, stack_frames
+from experiments.train.rollout import Stack, stack_frames
+from experiments.train.step import greedy_action
 from settings import settings_of
 
 

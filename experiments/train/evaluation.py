@@ -16,8 +16,9 @@ from agents.types import Agent, AgentState
 from envs.pools.host import HostPool
 from envs.pools.sequence import FittedPool
 from envs.types import DeviceEnv, Scene
+from experiments.train.rollout import Stack, stack_frames
 from experiments.train.seeds import NEVER, OverSeeds, over_seeds
-from experiments.train.step import Stack, Steps, stack_frames
+from experiments.train.step import Steps
 
 Policy = Callable[[Stack], Float[np.ndarray, "seeds actions"]]
 

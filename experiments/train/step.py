@@ -1,9 +1,9 @@
 """One step of one seed, and the programs that make it for all seeds side by side.
 
-`act` answers what the environments sent, `learn` makes the updates that are due, `remember` stores what the answer led
-to, `check_replay` finds what a dynamic replay no longer needs. These are pure functions of the parts of a run and one
-seed's state; `make_steps` binds the parts, puts the seeds side by side and jits them, and `experiments.train.loop`
-calls them in turn.
+`act` answers what the environments sent, `learn` makes the updates that are due, `remember` of
+`experiments.train.rollout` stores what the answer led to, `check_replay` finds what a dynamic replay no longer needs.
+These are pure functions of the parts of a run and one seed's state; `make_steps` binds the parts, puts the seeds side
+by side and jits them, and `experiments.train.loop` calls them in turn.
 """
 
 from __future__ import annotations
@@ -11,53 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from agents.replay import Entry, Replay, ReplayState, side_by_side
-from agents.types import Agent, AgentState, Clock, Metrics, Obs, Params
+from agents.replay import Replay, ReplayState, side_by_side
+from agents.types import Agent, AgentState, Clock, Metrics, Params
 from agents.updates import freeze
-from envs.pools.device import is_finite
 from envs.types import AutoResetStep, EnvSpec, Scene
 from experiments.train.capacity import INPUTS, measure_capacity
-from experiments.train.experience import Dynamic, Sampler, make_forget, make_sampler
-from experiments.train.health import finite_part, has_diverged, healthy, intact, next_attempt, note_broken, watch
+from experiments.train.experience import Dynamic, make_forget, make_sampler
+from experiments.train.health import finite_part, has_diverged, healthy, next_attempt, watch
 from experiments.train.network_metrics import initial_params, measure_behaviour
+from experiments.train.parts import Horizon, Parts
+from experiments.train.rollout import Stack, Stacks, by_seed, enter, new_rollout, push_observation, remember
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import ACT, LEARN, MEASURE, REVIEW, OverSeeds, key_at, over_seeds
 from experiments.train.state import Check, Choice, LearnerState, MetricAccumulator, Number, RolloutState, new_agent
 from ne_jax import Review, ReviewState
 
-Stack = Shaped[Array, "stack *frame"]
-Stacks = Shaped[Array, "lanes stack *frame"]
-Horizon = Callable[[Clock], Int[Array, ""]]
 MEASURED = 1
 """Folded into the key of a decision to review, for the batch on which the share of active units is measured."""
 Measure = Callable[[AgentState, dict[str, Array], dict[str, Params], dict[str, Params]], Metrics]
-
-
-class Parts(NamedTuple):
-    """What the functions of a step are bound to."""
-
-    agent: Agent
-    replay: Replay
-    spec: EnvSpec
-    schedule: Schedule
-    sampler: Sampler
-    batch_size: int
-    frame_stack: int
-    """Observations that the agent sees side by side."""
-    keep_frames: bool
-    """The replay stores what was observed, not the scenes."""
-    horizon: Horizon | None
-    """Steps that returns sum at a time; None leaves it to the replay."""
-    dynamic: bool
-    """The replay keeps the policy's means and can forget."""
-    fresh: Agent | None
-    """The agent as its networks are drawn, for the probe of their capacity; None for none."""
 
 
 class Steps(NamedTuple):
@@ -147,21 +124,6 @@ def make_steps(
     )
 
 
-def by_seed(num_envs: int, lanes: Any) -> Any:
-    """The leading axis of lanes as [seeds, environments of a seed]."""
-    return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, num_envs, *leaf.shape[1:])), lanes)
-
-
-def stack_frames(frame_stack: int, stack: Stack | None, frame: Obs) -> Stack:
-    """Push a frame onto a stack, newest last; None starts one with the frame repeated.
-
-    The stack is a leading axis, along which pushing moves whole frames; `side_by_side` is for networks.
-    """
-    if stack is None:
-        return jnp.stack([frame] * frame_stack)
-    return jnp.concatenate([stack[1:], frame[None]])
-
-
 def new_learner(parts: Parts, key: Key[Array, ""]) -> LearnerState:
     """A new agent, and empty sums of what its updates will report."""
     state, review = new_agent(parts.agent, key, 0), parts.sampler.init()
@@ -179,14 +141,6 @@ def restart(parts: Parts, learner: LearnerState, key: Key[Array, ""], again: Boo
     agent, health = next_attempt(parts.agent, learner.health, key)
     fresh = replace(learner, agent=agent, review=parts.sampler.init(), health=health)
     return jax.tree.map(lambda new, old: jnp.where(again, new, old), fresh, learner)
-
-
-def new_rollout(parts: Parts, scene: Scene) -> RolloutState:
-    """An empty replay, and episodes that begin with these scenes."""
-    unset: Any = None
-    distance = MetricAccumulator.of(0.0) if parts.dynamic else None
-    empty = RolloutState(parts.replay.init(), unset, unset, unset, MetricAccumulator.of(0.0), distance, intact())
-    return enter(parts, empty, scene)
 
 
 def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Array, ""], now: Clock) -> Choice:
@@ -245,57 +199,6 @@ def update(
     return state, review, metrics | sampler.report(review, decision)
 
 
-def remember(parts: Parts, rollout: RolloutState, choice: Choice, outcome: AutoResetStep, now: Clock) -> RolloutState:
-    """Store what the environments sent; where an episode ended, the next one's first scene too.
-
-    What is not finite is noted, and stored as zero.
-    """
-    assert rollout.broken is not None
-    (scene, *rest), first, episode_step = outcome.step, outcome.reset, rollout.episode_step + 1
-    reward, terminated, truncated = (jnp.asarray(value) for value in rest)
-    broken = note_broken(rollout.broken, jax.vmap(is_finite)(scene), jnp.isfinite(reward), now)
-    scene, first, reward = (finite_part(value) for value in (scene, first, reward))
-    over = terminated | truncated
-    observe = jax.vmap(parts.spec.observe)
-    if parts.keep_frames:
-        scene, first = observe(scene), observe(first)
-        frame = _where_over(over, first, scene)
-    else:  # the last scene of an episode is stored and never acted upon: it need not be drawn
-        frame = observe(_where_over(over, first, scene))
-    entry = Entry(scene, choice.action, reward, terminated, episode_step, choice.mean)
-    replay_state = parts.replay.add(rollout.replay_state, entry, jnp.ones(over.shape, bool))
-    total = rollout.episode_return + reward
-    return replace(
-        rollout,
-        replay_state=_add_first(parts, replay_state, first, over),
-        obs=_where_over(over, _new_stacks(parts, frame), _push(parts, rollout.obs, frame)),
-        episode_step=jnp.where(over, 0, episode_step),
-        episode_return=jnp.where(over, 0.0, total),
-        returns=rollout.returns.add(total, over),
-        broken=broken,
-    )
-
-
-def enter(parts: Parts, rollout: RolloutState, scene: Scene) -> RolloutState:
-    """Whatever was under way is over, without an end: these are first scenes. The replay may begin anew."""
-    frame, none = jax.vmap(parts.spec.observe)(scene), jnp.zeros(parts.schedule.num_envs)
-    first = frame if parts.keep_frames else scene
-    replay_state = parts.replay.init() if parts.schedule.clears else rollout.replay_state
-    return replace(
-        rollout,
-        replay_state=_add_first(parts, replay_state, first, jnp.ones(none.shape, bool)),
-        obs=_new_stacks(parts, frame),
-        episode_step=none.astype(jnp.int32),
-        episode_return=none,
-    )
-
-
-def push_observation(parts: Parts, stack: Stacks | None, scene: Scene) -> Stacks:
-    """The stacks of lanes with what is observed of their new scenes; None begins them."""
-    frame = jax.vmap(parts.spec.observe)(scene)
-    return _new_stacks(parts, frame) if stack is None else _push(parts, stack, frame)
-
-
 def check_replay(
     forget: Callable[[AgentState, ReplayState], tuple[Int[Array, " envs"], Float[Array, ""]]],
     learner: LearnerState,
@@ -332,22 +235,3 @@ def measure_networks(
     probe_key = jax.random.fold_in(gradient_key, 1)
     batch = parts.replay.sample(rollout.replay_state, jax.random.fold_in(sample_key, 1), INPUTS, **horizon)
     return values | measure_capacity(parts.agent, parts.fresh, learner.agent, batch, probe_key)
-
-
-def _add_first(parts: Parts, replay_state: ReplayState, scene: Scene, keep: Bool[Array, " envs"]) -> ReplayState:
-    none = jnp.zeros(keep.shape)
-    action = jnp.zeros((*keep.shape, parts.spec.action_dim))
-    entry = Entry(scene, action, none, none > 0, none.astype(jnp.int32), action if parts.dynamic else None)
-    return parts.replay.add(replay_state, entry, keep)
-
-
-def _where_over(over: Bool[Array, " envs"], new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda n, o: jnp.where(over.reshape(-1, *[1] * (n.ndim - 1)), n, o), new, old)
-
-
-def _new_stacks(parts: Parts, frame: Shaped[Array, "lanes *frame"]) -> Stacks:
-    return jax.vmap(lambda each: stack_frames(parts.frame_stack, None, each))(frame)
-
-
-def _push(parts: Parts, stack: Stacks, frame: Shaped[Array, "lanes *frame"]) -> Stacks:
-    return jax.vmap(lambda *each: stack_frames(parts.frame_stack, *each))(stack, frame)

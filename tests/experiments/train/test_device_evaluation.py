@@ -11,8 +11,8 @@ from tiny_device import SIZE, Seen
 
 from agents.replay import side_by_side
 from experiments.train.evaluation import device_evaluator
+from experiments.train.rollout import stack_frames
 from experiments.train.seeds import NEVER, OverSeeds
-from experiments.train.step import stack_frames
 
 ENV, AGENT, EPISODES = tiny_device.blob(pixels=True), tiny_device.reader(), 3
 STATES = Seen(jnp.asarray(np.random.default_rng(2).normal(size=(3, 4)), jnp.float32))
