@@ -47,9 +47,9 @@ class HostPool:
     What a lane emits depends on its stream, its episode number and its actions: not on the other lanes, nor on the
     backend.
 
-    Where an environment raises in a step, its process dies, or it hangs, that is told in the log with its traceback.
-    The lane gets a new environment, which begins the next episode; the step that failed is a truncated one, without a
-    reward. At the third time without a whole episode in between, `failure` says so: that step is still a whole one, so
+    Where an environment raises, its process dies, or it hangs, that is told in the log with its traceback. The lane
+    gets a new environment, which begins the next episode; the step that failed is a truncated one, without a reward.
+    At the third time without a whole episode in between, `failure` says so: that step is still a whole one, so
     that a run can be saved, but the pool is closed. Any other error closes it too; `snapshot` still works.
 
     Args:
@@ -92,6 +92,8 @@ class HostPool:
         self._actions = np.zeros((self.lanes, self.spec.episode_steps, self.spec.action_dim), np.float32)
         self._scenes: list[Scene] = []  # where each lane is
         self._failures = np.zeros(self.lanes, np.int32)  # since its last whole episode
+        self.failed = np.zeros(self.lanes, bool)
+        """The lanes that failed in the newest step."""
 
     def _all(self, method: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Runs a method on all lanes at once. If anything fails, the pool closes."""
@@ -119,10 +121,8 @@ class HostPool:
             self.close()
             raise
 
-    def _revive(self, lane: int, error: Exception) -> tuple[TimeStep, Scene]:
-        """A truncated step in place of one that failed, and the next episode's first scene, in a new environment."""
-        lost = TimeStep(self._scenes[lane], np.float32(0), np.bool_(False), np.bool_(True))
-        following = int(self._episode[lane]) + 1
+    def _anew(self, lane: int, episode: int, error: Exception) -> Scene | None:
+        """The first scene of an episode in a new environment, in place of one that failed; None: it is given up."""
         while True:
             self._failures[lane] += 1
             told = "".join(traceback.format_exception(error)).rstrip()
@@ -133,11 +133,11 @@ class HostPool:
                     f"environment {lane} of {self.spec.name} failed {IN_A_ROW} times without a whole episode in "
                     f"between, lastly by {type(error).__name__}: {_first_line(error)}; its tracebacks stand above"
                 )
-                return lost, self._scenes[lane]
-            _LOG.error("environment %d failed; another one begins the next episode in its place:\n%s", lane, told)
-            found = _attempt(self._begin_anew, lane, following)
+                return None
+            _LOG.error("environment %d failed; another one begins episode %d in its place:\n%s", lane, episode, told)
+            found = _attempt(self._begin_anew, lane, episode)
             if not isinstance(found, _Failed):
-                return lost, found
+                return found
             error = found.error
 
     def _begin_anew(self, lane: int, episode: int) -> Scene:
@@ -149,7 +149,15 @@ class HostPool:
         numbers = np.zeros(self.lanes, np.int32) if episodes is None else np.asarray(episodes, np.int32)
         if numbers.shape != (self.lanes,) or (numbers < 0).any():
             raise ValueError(f"episodes must be {self.lanes} non-negative numbers, one per lane, got {episodes!r}")
-        scenes = self._all("start", [(int(number),) for number in numbers])
+        begun, args = (self._steps >= 0).all(), [(int(number),) for number in numbers]
+        # What cannot begin at all is wrong as it stands; what worked before may be mended.
+        scenes = self._answers("start", args) if begun else self._all("start", args)
+        for lane, each in enumerate(scenes):
+            if isinstance(each, _Failed):
+                scenes[lane] = self._anew(lane, int(numbers[lane]), each.error)
+        if self.failure is not None:
+            self.close()
+            raise self.failure
         self._episode, self._steps = numbers.copy(), np.zeros(self.lanes, np.int32)
         self._actions = np.zeros_like(self._actions)
         self._scenes = scenes
@@ -169,12 +177,15 @@ class HostPool:
         if actions.shape != expected:
             raise ValueError(f"The pool of {self.spec.name} takes actions of shape {expected}, got {actions.shape}")
         answers = self._answers("step", [(action,) for action in actions])
-        failed = [isinstance(answer, _Failed) for answer in answers]
-        answers = [self._revive(i, each.error) if failed[i] else each for i, each in enumerate(answers)]
+        self.failed = np.array([isinstance(answer, _Failed) for answer in answers])
+        for lane in np.flatnonzero(self.failed):
+            lost = TimeStep(self._scenes[lane], np.float32(0), np.bool_(False), np.bool_(True))
+            first = self._anew(lane, int(self._episode[lane]) + 1, answers[lane].error)
+            answers[lane] = (lost, self._scenes[lane] if first is None else first)
         steps = [step for step, _ in answers]
         firsts = [step.scene if first is None else first for step, first in answers]
         over = np.array([first is not None for _, first in answers])
-        self._failures[over & ~np.array(failed)] = 0
+        self._failures[over & ~self.failed] = 0
         self._scenes = firsts
         if self.failure is not None:
             self.close()

@@ -64,6 +64,11 @@ class FittedPool:
         """As `HostPool.failure`."""
         return self.pool.failure
 
+    @property
+    def failed(self) -> np.ndarray:
+        """As `HostPool.failed`."""
+        return self.pool.failed
+
     def reset(self, episodes: Sequence[int] | np.ndarray | None = None) -> Scene:
         """As `HostPool.reset`."""
         return self._fit(self.pool.reset(episodes))

@@ -112,6 +112,7 @@ def _episode_on_host(
             pictures.append(np.where(shown, shot, pictures[-1]) if pictures else shot)
         outcome = pool.step(policy(obs))
         total += np.where(alive, outcome.step.reward, 0.0)
+        total[alive & pool.failed] = np.nan  # what an environment that broke would have given is not known
         alive &= ~np.logical_or(outcome.step.terminated, outcome.step.truncated)
         obs = steps.observe(obs, outcome.step.scene)
     return total

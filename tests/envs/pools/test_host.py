@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import fake_env
 import numpy as np
@@ -139,6 +140,15 @@ def test_a_lane_that_fails_begins_its_next_episode_and_the_third_time_in_a_row_i
             pool.step(well)
 
 
+def test_a_worker_that_died_between_two_episodes_is_replaced(caplog):
+    with HostPool(Counter, [(0,), (1,)], "process") as pool:
+        pool.reset()
+        worker: Any = pool._workers[1]
+        os.kill(worker._process.pid, signal.SIGKILL)
+        np.testing.assert_array_equal(pool.reset([4, 4])[:, 0], [episode_seed((0,), 4), episode_seed((1,), 4)])
+        assert "worker 1 died (exit code -9)" in caplog.text
+
+
 def test_errors_that_do_not_pickle_keep_their_name_and_traceback(caplog):
     with HostPool(Counter, [(0,)], "process") as pool:
         pool.reset()
@@ -205,7 +215,8 @@ while True:
 
 
 @pytest.mark.parametrize(
-    ("way", "action"), [(signal.SIGINT, 0), (signal.SIGKILL, 0), pytest.param(signal.SIGKILL, -0.25, id="hung")]
+    ("way", "action"),
+    [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, 0), pytest.param(signal.SIGKILL, -0.25, id="hung")],
 )
 def test_workers_end_with_their_parent(way, action):
     command = [sys.executable, "-c", PARENT, os.path.dirname(fake_env.__file__), str(action)]

@@ -1,5 +1,6 @@
 """A run that is killed at random moments, again and again, ends with the numbers of one that was not."""
 
+import os
 import random
 import signal
 import subprocess
@@ -13,24 +14,25 @@ from experiments.record.metrics_files import read_metrics
 
 ROOT = Path(__file__).parents[3]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-KILLS = 20
+KILLS = 10
+"""Of each loop."""
 MOST = 40
 """Starts, of which some end before they are killed."""
 
 LOOPS = {
-    "device": ("configs/gymnax_states.py:smoke", "td3_ne_smoke_Pendulum-v1"),
-    "host": ("configs/dmc_states.py:smoke", "td3_ne_smoke_cartpole_swingup"),
-}
-
-
-def command(loop: str, results: Path) -> list[str]:
-    line = [sys.executable, "-m", "experiments.run", f"--config={LOOPS[loop][0]}", f"--config.results_dir={results}"]
-    # Little is compiled anew at each start, and there are checkpoints all along the way.
-    return [*line, "--config.video.every=0", "--config.checkpoint_every=40", "--config.eval.episodes=1"]
+    "device": ["--config=configs/gymnax_states.py:smoke"],
+    # Environments that begin at once, in processes of their own.
+    "host": ["--config=configs/mujoco_states.py:smoke", "--config.env.kind=own_kinds:HOST", "--config.env.name=line",
+             "--config.env.workers=process"],
+}  # fmt: skip
 
 
 def start(loop: str, results: Path) -> subprocess.Popen:
-    return subprocess.Popen(command(loop, results), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = [sys.executable, "-m", "experiments.run", *LOOPS[loop], f"--config.results_dir={results}"]
+    # Little is compiled anew at each start, and there are checkpoints all along the way.
+    line += ["--config.video.every=0", "--config.checkpoint_every=40", "--config.eval.episodes=1"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def end_of(results: Path) -> dict[str, list[dict]]:
@@ -42,15 +44,28 @@ def end_of(results: Path) -> dict[str, list[dict]]:
     }
 
 
+def assert_nobody_is_left(group: int) -> None:
+    """The worker processes of a run are gone soon after it."""
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"processes of group {group} outlive their run")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(loop, tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_ENABLE_COMPILATION_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "support"))
     begun = time.monotonic()
     whole = start(loop, tmp_path / "whole")
     _, err = whole.communicate()
     assert whole.returncode == 0, err
+    assert_nobody_is_left(whole.pid)
     longest, chance = time.monotonic() - begun, random.Random(loop)
     wanted, kills, runs = end_of(tmp_path / "whole"), 0, 0
     assert wanted and all(wanted.values())
@@ -58,15 +73,17 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(loop, tmp_path,
         # A results folder for each attempt: once a run has come to its end, there is nothing more to kill.
         results, status = tmp_path / f"killed_{runs}", None
         for _ in range(MOST):
+            begun = time.monotonic()
             process = start(loop, results)
             try:
                 process.wait(chance.uniform(0.1, 1.0) * longest)
+                longest = time.monotonic() - begun  # of late: less is compiled, and there is less left to do
             except subprocess.TimeoutExpired:
-                number = SIGNALS[kills % len(SIGNALS)]
-                process.send_signal(number)
+                process.send_signal(SIGNALS[kills % len(SIGNALS)])
                 kills += 1
             _, err = process.communicate()
             status = process.returncode
+            assert_nobody_is_left(process.pid)
             assert status in (0, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 1), err
             assert "Traceback" not in err or "KeyboardInterrupt" in err, err  # stopped before it could be asked to
             if status == 0:
