@@ -105,7 +105,7 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
     from experiments.record.checkpoints import Checkpoints
     from experiments.record.curves import draw_curves
     from experiments.record.folder import Folder, check_folder, open_folder
-    from experiments.record.summary import CompileClock, print_summary
+    from experiments.record.summary import CompileClock, print_summary, warn_of_checkpoints
     from experiments.record.wandb_runs import check_wandb
 
     folder, experiment, clock = Folder(config), None, CompileClock()
@@ -122,6 +122,7 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
         layers = sparse_layers(config, experiment.agent, experiment.schedule.lifetime)
         if not quiet:
             print_summary(experiment, folder, layers)
+        warn_of_checkpoints(experiment, folder)
         checkpoints = Checkpoints(folder.checkpoint)
         start = _begin(experiment, checkpoints, layers, quiet)
         if begun and start.step == 0:
@@ -187,8 +188,10 @@ def _train(
         print(f"\n{monitor.rescue()}", file=sys.stderr)
         raise
     finally:
-        monitor.close()
-        checkpoints.close()
+        try:
+            monitor.close()
+        finally:
+            checkpoints.close()
         for each in monitor.divergence.found:
             if each is not None:
                 print(f"{each}; it is frozen since then, and has no result")

@@ -164,12 +164,14 @@ def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]
 
     Raises:
         FileNotFoundError: a folder is missing.
+        ValueError: a folder holds no networks, or others than the agent has.
     """
     for folder in folders:
         if not folder.exists():
             raise FileNotFoundError(f"{folder} holds no networks yet: they come with the run's first checkpoint")
     state = jax.jit(over_seeds(agent.init, "map"))(keys)
-    saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(load_model, folders))
+    each = [_load_matching(folder, state) for folder in folders]
+    saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     parts = {}
     for name, part in vars(state).items():
         if isinstance(part, TrainState):
@@ -177,6 +179,25 @@ def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]
         elif isinstance(part, dict):
             parts[name] = saved[name]["params"]
     return replace(state, **parts)
+
+
+def _load_matching(folder: Path, state: AgentState) -> dict[str, PyTree]:
+    """The parameters of one seed in a folder, if they are those of the networks of `state`, which is of all seeds."""
+    found, wanted = load_model(folder), {}
+    for name, part in vars(state).items():
+        if isinstance(part, TrainState | dict):
+            wanted[name] = {"params": part.params if isinstance(part, TrainState) else part}
+    shapes = _shapes(found)
+    for path, shape in _shapes(wanted).items():
+        if shapes.get(path) != shape[1:]:
+            there = f"has the shape {shapes[path]}" if path in shapes else "is missing"
+            raise ValueError(f"the networks in {folder} are not those of config.json: {path} {there}, not {shape[1:]}")
+    return {name: {"params": found[name]["params"]} for name in wanted}
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(str(getattr(key, "key", key)) for key in path): np.shape(leaf) for path, leaf in leaves}
 
 
 def read_births(folder: Path) -> tuple[int, dict[str, Births]]:

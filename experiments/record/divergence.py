@@ -20,8 +20,8 @@ from experiments.train.loop import Run
 from experiments.train.seeds import NEVER
 
 COLUMN, RESTARTS = "train/diverged", "train/restarts"
-KEPT = ("train/updates", "time/frames_per_second", "replay/size", "eval/random_return", "continual/task")
-"""Columns that say nothing of what a seed has learned: those of a frozen seed have numbers too."""
+KEPT = ("train/updates", "replay/size", "eval/random_return", "continual/task")
+"""Columns that say nothing of what a seed has learned: those of a frozen seed have numbers too, and so has `time/`."""
 
 
 class Divergence(NamedTuple):
@@ -98,7 +98,8 @@ def without_frozen(values: dict[str, np.ndarray], frozen: Bool[np.ndarray, " see
     """What is logged, with NaN for what a frozen seed would say of its learning."""
     if not frozen.any():
         return values
-    return {name: each if name in KEPT else np.where(frozen, np.nan, each) for name, each in values.items()}
+    kept = {name for name in values if name in KEPT or name.startswith("time/")}
+    return {name: each if name in kept else np.where(frozen, np.nan, each) for name, each in values.items()}
 
 
 def diverged_seeds(folder: Path, seeds: Sequence[int]) -> list[int]:

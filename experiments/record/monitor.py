@@ -66,8 +66,8 @@ class Monitor:
         self._tasks = experiment.tasks
         self._redo = begin > 0 and self._calendar.due(begin).row and not self._is_written(begin)
         frame = experiment.frame(begin) - self._redo
+        runs = [WandbRun(config, folder, seed) if config.log.wandb else None for seed in config.seeds]
         with saving(folder, checkpoints):
-            runs = [WandbRun(config, folder, seed) if config.log.wandb else None for seed in config.seeds]
             self._writers = [SeedWriter(folder.seed(seed), frame, run) for seed, run in zip(config.seeds, runs)]
         tasks = self._tasks if self._tasks and self._tasks.all_evaluated else None
         metrics = [read_metrics(folder.seed(seed) / "metrics.jsonl") for seed in config.seeds] if tasks else []
@@ -121,7 +121,7 @@ class Monitor:
             self._write(run, without_frozen(values, self.divergence.frozen))
         if log:
             run = self._next_interval(run, started)
-            run = self._after_divergence(run)
+            run = self._last = self._after_divergence(run)
         stop = bool(self.stopped)  # perhaps only since the evaluation began
         if save or stop or failure:
             with self._remaining.timed("checkpoint"):

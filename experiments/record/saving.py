@@ -14,6 +14,8 @@ from experiments.record.folder import Folder
 
 KEPT = 3
 """Checkpoints that lie side by side at most: two that are kept, and the one that is being written."""
+LARGE = 100 * 10**9
+"""Bytes of a checkpoint of which a run warns, however much the disk holds."""
 
 
 @contextmanager
@@ -61,17 +63,22 @@ def _reason(error: BaseException | None) -> str | None:
 
 
 def disk_warning(folder: Path, checkpoint: int) -> str:
-    """A sentence where the checkpoints of a run, of so many bytes each, may not fit beside what the disk holds.
+    """A sentence where a run's checkpoints, of so many bytes each, may not fit on the disk, or are `LARGE`; else "".
 
-    Empty where they do. They are compressed when they are written, so that they may take less.
+    They are compressed when they are written, so that they may take less.
     """
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    free, wanted = shutil.disk_usage(place).free, KEPT * checkpoint
-    if wanted <= free:
-        return ""
-    return (
-        f"warning: {KEPT} checkpoints of up to {checkpoint / 1e9:.1f} GB each want {wanted / 1e9:.1f} GB in {place}, "
-        f"where {free / 1e9:.1f} GB are free; lower replay.capacity, or give another --config.results_dir"
-    )
+    free, wanted, size = shutil.disk_usage(place).free, KEPT * checkpoint, f"{checkpoint / 1e9:.1f} GB"
+    if wanted > free:
+        return (
+            f"warning: {KEPT} checkpoints of up to {size} each want {wanted / 1e9:.1f} GB in {place}, "
+            f"where {free / 1e9:.1f} GB are free; lower replay.capacity, or give another --config.results_dir"
+        )
+    if checkpoint >= LARGE:
+        return (
+            f"warning: each checkpoint takes up to {size} in {place}, and training waits while it is written; "
+            "raise checkpoint_every, or lower replay.capacity"
+        )
+    return ""

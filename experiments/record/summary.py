@@ -28,10 +28,13 @@ class CompileClock:
             self.seconds += duration_secs
 
 
-def _checkpoint_bytes(experiment: Experiment) -> int:
-    """Of one checkpoint, but for what of it is small: networks with their optimisers, and replays."""
+def warn_of_checkpoints(experiment: Experiment, folder: Folder) -> None:
+    """Print a sentence where the checkpoints may not fit, or take long to write."""
+    # All but what of one is small: networks with their optimisers, and replays.
     learner = leaf_bytes(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
-    return len(experiment.config.seeds) * (learner + experiment.replay.nbytes)
+    warning = disk_warning(folder.root, len(experiment.config.seeds) * (learner + experiment.replay.nbytes))
+    if warning:
+        print(warning)
 
 
 def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str, int, int, int]]) -> None:
@@ -64,8 +67,5 @@ def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:>{width}}  {text}")
-    warning = disk_warning(folder.root, _checkpoint_bytes(experiment))
-    if warning:
-        print(warning)
     for path, size, first, last in layers:
         print(f"{'':>{width}}  {path}: {size:,} weights, density {first / size:.3f} -> {last / size:.3f}")

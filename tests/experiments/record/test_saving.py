@@ -53,9 +53,10 @@ def test_a_folder_that_has_vanished_is_noticed_before_and_after_writing(folder):
         raise AssertionError("nothing is written any more")
 
 
-def test_a_replay_that_the_disk_will_not_hold_is_warned_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(saving.shutil, "disk_usage", lambda _: SimpleNamespace(free=300 * 10**9))
-    warning = saving.disk_warning(tmp_path / "not" / "there", 200 * 10**9)
-    assert "3 checkpoints of up to 200.0 GB each want 600.0 GB" in warning and "300.0 GB are free" in warning
+def test_a_replay_that_the_disk_will_not_hold_or_that_takes_long_is_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda _: SimpleNamespace(free=700 * 10**9))
+    warning = saving.disk_warning(tmp_path / "not" / "there", 300 * 10**9)
+    assert "3 checkpoints of up to 300.0 GB each want 900.0 GB" in warning and "700.0 GB are free" in warning
     assert "replay.capacity" in warning and "\n" not in warning
+    assert "takes up to 200.0 GB" in saving.disk_warning(tmp_path, 200 * 10**9)
     assert saving.disk_warning(tmp_path, 10**9) == ""

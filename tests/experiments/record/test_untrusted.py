@@ -4,6 +4,7 @@ import ast
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from flax import struct
 from agents.updates import Optimiser, TrainState, create_train_state
 from configs import gymnax_states
 from experiments.evaluate import play
-from experiments.record.checkpoints import Checkpoints, load_model, save_model
+from experiments.record.checkpoints import Checkpoints, load_agent, load_model, save_model
 from experiments.record.folder import Folder, check_folder
 from experiments.record.metrics_files import read_metrics
 from experiments.record.policy import read_config
@@ -94,6 +95,21 @@ def test_damaged_files_are_sentences_that_name_them(tmp_path):
     (folder.seed(0) / "model").mkdir()
     with pytest.raises(ValueError, match=r"networks in .* cannot be read"):
         load_model(folder.seed(0) / "model")
+
+
+def test_networks_of_another_shape_are_named(tmp_path):
+    def agent(width: int) -> Any:
+        def init(key):
+            net = create_train_state(Optimiser(optax.adam(1e-3)), key, {"w": jnp.ones((2, width))})
+            return Learned(net, {"w": jnp.zeros(width)})
+
+        return SimpleNamespace(init=init)
+
+    keys = jax.random.split(jax.random.key(0), 1)
+    save_model(tmp_path / "model", jax.vmap(agent(3).init)(keys), 0)
+    assert load_agent([tmp_path / "model"], agent(3), keys).target["w"].shape == (1, 3)
+    with pytest.raises(ValueError, match=r"net/params/w has the shape \(2, 3\), not \(2, 4\)"):
+        load_agent([tmp_path / "model"], agent(4), keys)
 
 
 def test_no_path_leads_out_of_the_folder(tmp_path):
