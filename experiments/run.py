@@ -128,6 +128,8 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
         if begun and start.step == 0:
             print(f"{folder.checkpoint.parent} holds no checkpoint beyond frame 0; starting from there")
         status = _train(experiment, folder, checkpoints, start, clock, quiet)
+        if any(folder.root.glob("*/metrics.jsonl")):
+            draw_curves(folder.root)
     except CURABLE as error:
         if not is_told(error):
             raise
@@ -137,8 +139,6 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
     finally:
         if experiment:
             experiment.close()
-    if any(folder.root.glob("*/metrics.jsonl")):
-        draw_curves(folder.root)
     if not quiet:
         print(f"results in {folder.root}")
     return status

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dis
+import errno
 import sysconfig
 from types import TracebackType
 
 CURABLE = (ValueError, RuntimeError, MemoryError, OSError)
 """What may be a sentence for the user; `is_told` says whether one of them is."""
+_OF_DISKS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _OURS = ("agents", "configs", "envs", "examples", "experiments", "ne_jax", "settings")
 
@@ -25,7 +27,7 @@ def is_told(error: BaseException) -> bool:
     """
     if isinstance(error, UserError | MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return True
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _OF_DISKS):
         return True
     return isinstance(error, CURABLE) and error.__traceback__ is not None and _was_raised(error.__traceback__)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import scalar
 
 from experiments.record.video import animation
 
@@ -28,6 +31,33 @@ class Board(Protocol):
         """No more comes."""
 
 
+class EventFile:
+    """A file for TensorBoard that is written at once.
+
+    tensorboardX's own `SummaryWriter` writes in a thread: nobody hears that the disk is full, and who writes then waits
+    for that thread for ever.
+
+    Args:
+        folder: where it lies; made if absent.
+        begin: what earlier files of the folder hold of this frame and later ones is not shown.
+    """
+
+    def __init__(self, folder: Path, begin: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._writer.write_event(Event(step=begin, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, frame: int, *summaries: Summary) -> None:
+        """Scalars and images of a frame."""
+        for each in summaries:
+            self._writer.write_event(Event(wall_time=time.time(), step=frame, summary=each))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """No more comes."""
+        self._writer.close()
+
+
 class SeedWriter:
     """Writes what one seed measures. On resume, what lies beyond the checkpoint is dropped: it will be measured again.
 
@@ -43,7 +73,7 @@ class SeedWriter:
         rows = [row for row in read_metrics(self._path) if row["frame"] <= frame] if frame else []
         _replace(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._lines = self._path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=frame + 1 if frame else 0)
+        self._events = EventFile(folder / "tensorboard", frame + 1 if frame else 0)
         self._other = board
 
     def write(self, step: int, frame: int, values: dict[str, float]) -> None:
@@ -51,10 +81,7 @@ class SeedWriter:
         row = {"step": step, "frame": frame} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._lines.write(json.dumps(row) + "\n")
         self._lines.flush()
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._board.add_scalar(name, value, frame)
-        self._board.flush()
+        self._events.write(frame, *(scalar(name, value) for name, value in values.items() if math.isfinite(value)))
         if self._other:
             self._other.write(step, {"step": step, "frame": frame} | values)
 
@@ -64,14 +91,14 @@ class SeedWriter:
         """A rollout, which lies in `mp4` already. TensorBoard gets a small animation of it, among its images."""
         encoded, height, width = animation(frames, fps)
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag="eval/video", image=image)]), frame)
+        self._events.write(frame, Summary(value=[Summary.Value(tag="eval/video", image=image)]))
         if self._other:
             self._other.film(step, frame, mp4)
 
     def close(self) -> None:
         """Close the files."""
         self._lines.close()
-        self._board.close()
+        self._events.close()
         if self._other:
             self._other.close()
 

@@ -27,7 +27,7 @@ def own_environment_refuses():
 def test_what_was_written_for_the_user_is_told():
     assert is_told(caught(lambda: seconds_of("3")))
     assert is_told(caught(own_environment_refuses))
-    assert is_told(UserError("the disk is full"))
+    assert is_told(UserError("the disk is full")) and is_told(OSError(errno.ENOSPC, "No space left on device"))
     assert is_told(caught(lambda: Path("/no/such/file").read_text()))
     assert is_told(caught(lambda: (_ for _ in ()).throw(MemoryError("replay.capacity=3 needs ..."))))
 
