@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,10 +98,10 @@ class SeedWriter:
 
     def close(self) -> None:
         """Close the files."""
-        self._lines.close()
-        self._events.close()
-        if self._other:
-            self._other.close()
+        with ExitStack() as files:  # each, even where one cannot be written to its end
+            for each in (self._other, self._events, self._lines):
+                if each:
+                    files.callback(each.close)
 
 
 def read_metrics(path: Path) -> list[dict]:

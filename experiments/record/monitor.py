@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -166,9 +167,11 @@ class Monitor:
         """Close all files and give signals their usual meaning back."""
         self.stopped.close()
         self._progress.close()
-        with saving(self._folder, self._checkpoints):
+        with ExitStack() as files:  # closed even where nothing can be written
             for writer in self._writers:
-                writer.close()
+                files.callback(writer.close)
+            with saving(self._folder, self._checkpoints):
+                files.close()
 
     def _is_written(self, step: int) -> bool:
         """Whether each seed has its row of a step: after an error the run is saved before it has."""

@@ -21,10 +21,8 @@ MOST = 40
 
 LOOPS = {
     "device": ["--config=configs/gymnax_states.py:smoke"],
-    # Environments that begin at once, in processes of their own.
-    "host": ["--config=configs/mujoco_states.py:smoke", "--config.env.kind=own_kinds:HOST", "--config.env.name=line",
-             "--config.env.workers=process"],
-}  # fmt: skip
+    "host": ["--config=configs/mujoco_states.py:smoke", "--config.env.workers=process", "--config.seeds=(0,)"],
+}
 
 
 def start(loop: str, results: Path) -> subprocess.Popen:
@@ -60,7 +58,6 @@ def assert_nobody_is_left(group: int) -> None:
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(loop, tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_ENABLE_COMPILATION_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "support"))
     begun = time.monotonic()
     whole = start(loop, tmp_path / "whole")
     _, err = whole.communicate()
