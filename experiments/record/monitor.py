@@ -121,7 +121,7 @@ class Monitor:
         if values:
             self._write(run, without_frozen(values, self.divergence.frozen))
         if log:
-            run = self._next_interval(run, started)
+            run = self._last = self._next_interval(run, started)  # its row is written
             run = self._last = self._after_divergence(run)
         stop = bool(self.stopped)  # perhaps only since the evaluation began
         if save or stop or failure:
