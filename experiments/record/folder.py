@@ -29,6 +29,8 @@ NOT_COMPARED = (
     "compile_cache",
     "env.workers",
     "slice",
+    "over_seeds",
+    "devices",
 )
 """Keys that say how to start and how to run, not what is computed; so does everything under `video` and `log`."""
 

@@ -139,7 +139,7 @@ class Monitor:
         # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
         for i, seed in enumerate(self._experiment.config.seeds):
             save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
-        self._checkpoints.save(run, self._experiment.pool.snapshot())
+        self._checkpoints.save(*self._experiment.kept(run))
 
     def close(self) -> None:
         """Close all files and give signals their usual meaning back."""
@@ -188,14 +188,16 @@ class Monitor:
     def _training_values(self, run: Run, seconds: float) -> dict[str, np.ndarray]:
         """Every metric since the last log point, [seeds] each; NaN where nothing was measured."""
         experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
-        losses, returns = jax.device_get((run.learner.metrics, run.rollout.returns))
+        losses, returns = experiment.devices.numbers((run.learner.metrics, run.rollout.returns))
         seeds = len(experiment.config.seeds)
         speed = seeds * experiment.frame(run.step - self._clock_step) / seconds
         values = {"train/return": _mean(returns.total, returns.count)}
         values |= {_column(name): _mean(total, losses.count) for name, total in losses.total.items()}
-        values["replay/size"] = np.asarray(jax.vmap(experiment.replay.ready)(run.rollout.replay_state))
+        ready = jax.vmap(experiment.replay.ready)(run.rollout.replay_state)
+        values["replay/size"] = experiment.devices.numbers(ready)
         if run.rollout.distance is not None:
-            values["replay/distance"] = _mean(*jax.device_get((run.rollout.distance.total, run.rollout.distance.count)))
+            distance = experiment.devices.numbers(run.rollout.distance)
+            values["replay/distance"] = _mean(distance.total, distance.count)
         values["train/updates"] = np.full(seeds, updates)
         values["time/frames_per_second"] = np.full(seeds, speed if run.step > self._clock_step else np.nan)
         values |= {f"time/{name}": np.full(seeds, size) for name, size in peak_memory().items()}
