@@ -195,7 +195,7 @@ class RunSettings:
     )
     over_seeds: Literal["auto", "vmap", "map", "shard"] = setting(
         "auto",
-        "batched (vmap), or one after another in one program (map), on one device; shard: over all devices, and on each "
+        "on one device, batched (vmap) or one after another in one program (map); shard: over all devices, and on each "
         "as auto has it; auto: map for pixels, vmap for states, over all accelerators if there are several",
     )
     devices: int = setting(

@@ -24,7 +24,7 @@ from experiments.build.environment import kind_of, make_device_envs, open_host_p
 from experiments.build.optimisers import make_optimisers, plain_optimiser
 from experiments.build.replay import check_memory, choose_store, free_memory, make_vary, total_memory
 from experiments.build.tasks import make_tasks
-from experiments.train.devices import SeedDevices, spread_steps
+from experiments.train.devices import ONE_DEVICE, SeedDevices, spread_steps
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
 from experiments.train.experience import Dynamic
 from experiments.train.loop import Callback, Run, make_advance, seed_of_lanes, train_on_device, train_on_host
@@ -67,7 +67,7 @@ class Experiment(NamedTuple):
     train: Callable[..., Run]
     tasks: TaskSequence | None = None
     """What takes turns; None where there is one task."""
-    devices: SeedDevices = SeedDevices()
+    devices: SeedDevices = ONE_DEVICE
     """Those that the seeds are spread over. Beside the seeds, `keys` and all state may lead with doubles of some."""
 
     def frame(self, step: int) -> int:

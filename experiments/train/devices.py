@@ -1,20 +1,20 @@
 """Seeds over the devices of one machine: each device trains its share of them, and they exchange nothing.
 
-Every device has equally many places. Where the seeds are fewer than the places, the first seeds are trained twice, at no
-cost in time, for a device with more of them takes longest anyway. Nobody outside of a loop sees these doubles: `drop`
-leaves them out of what is logged and saved, `fill` makes them anew.
+Every device has equally many places. Where the seeds are fewer than the places, the first seeds are trained twice, at
+no cost in time, for a device that is full takes as long anyway. Nobody outside of the loops sees these doubles: `drop`
+and `numbers` leave them out of what is saved and logged, `fill` makes them anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import PyTree
 
@@ -83,8 +83,7 @@ class SeedDevices:
         """The same without the doubles. Where there are any, in the host's memory: it is as large as all replays."""
         if self.mesh is None or self.seeds == self.places:
             return tree
-        host = jax.local_devices(backend="cpu")[0]
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, host)[: len(leaf) // self.places * self.seeds], tree)
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, _host())[: len(leaf) // self.places * self.seeds], tree)
 
     def numbers(self, tree: PyTree) -> PyTree:
         """As `drop`, of NumPy's arrays; for what is small."""
@@ -104,7 +103,7 @@ class SeedDevices:
         elif self.seeds == self.places:
             place = NamedSharding(self.mesh, EACH)
         else:
-            place = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+            place = SingleDeviceSharding(_host())
 
         def shape(leaf: Any) -> jax.ShapeDtypeStruct:
             length, *rest = leaf.shape
@@ -117,6 +116,17 @@ class SeedDevices:
     def _doubled(self, leaf: Any, each: int) -> Any:
         extra = (self.places - self.seeds) * each
         return jnp.concatenate([leaf, leaf[:extra]]) if extra else leaf
+
+
+def _host() -> jax.Device:
+    """The host's memory; where JAX_PLATFORMS leaves it out, that of the first device."""
+    with suppress(RuntimeError):
+        return jax.local_devices(backend="cpu")[0]
+    return jax.local_devices()[0]
+
+
+ONE_DEVICE = SeedDevices()
+"""All seeds where jax puts them, however many they are."""
 
 
 def spread_steps(steps: Steps, devices: SeedDevices, num_envs: int) -> Steps:

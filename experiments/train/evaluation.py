@@ -16,7 +16,7 @@ from agents.types import Agent, AgentState
 from envs.pools.host import HostPool
 from envs.pools.sequence import FittedPool
 from envs.types import DeviceEnv, Scene
-from experiments.train.devices import SeedDevices
+from experiments.train.devices import ONE_DEVICE, SeedDevices
 from experiments.train.seeds import NEVER, OverSeeds, over_seeds
 from experiments.train.step import Stack, Steps, stack_frames
 
@@ -129,7 +129,7 @@ def device_evaluator(
     frame_stack: int,
     how: OverSeeds,
     seeds: Key[Array, " seeds"] | None = None,
-    devices: SeedDevices = SeedDevices(),
+    devices: SeedDevices = ONE_DEVICE,
 ) -> Evaluator:
     """Evaluation as one program; `keys` say how the episodes start, `seeds` whose they are."""
     owners = keys if seeds is None else seeds

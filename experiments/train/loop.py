@@ -21,7 +21,7 @@ from envs.pools.device import DevicePool, auto_reset_step
 from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, HostTurns
 from envs.types import DeviceEnv, EnvState
-from experiments.train.devices import SeedDevices
+from experiments.train.devices import ONE_DEVICE, SeedDevices
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import WORLD, key_at
 from experiments.train.state import Check, LearnerState, RolloutState
@@ -72,7 +72,7 @@ def train_on_host(
     return callback(Run(end, learner, rollout))
 
 
-def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv, devices: SeedDevices = SeedDevices()) -> Advance:
+def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv, devices: SeedDevices = ONE_DEVICE) -> Advance:
     """The program of a chunk: `advance(learner, rollout, envs, keys, first, end)`, all loop state donated.
 
     The length of a chunk is traced, so that one compilation serves all.

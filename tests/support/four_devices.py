@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import tiny
 import tiny_device
+import turning
 from jax.sharding import Mesh
 from tiny_device import build, pool_of, train
 
@@ -143,6 +144,20 @@ def program(kind, seeds, count, **settings):
     assert branches[0] == branches[1] != []
 
 
+def turns(on_device):
+    """Tasks in turn, whose episodes are cut at each switch."""
+    built = turning.build(on_device)
+    devices = devices_of(built, 2)
+    advances = built.advances and [
+        make_advance(built.steps, built.schedule, env, devices) for env in turning.device_tasks(False)
+    ]
+    steps = spread_steps(built.steps, devices, turning.ENVS)
+    many = built._replace(keys=devices.fill(built.keys), steps=steps, advances=advances)
+    (one, pool), (run, other) = built.train(), many.train()
+    same_run(one, run)
+    same(pool.snapshot(), other.snapshot())
+
+
 def learned(seeds, count, kind, **settings):
     """An agent whose networks grow, measured at the end."""
     built, many, devices, one = loops(seeds, count, kind, **settings)
@@ -170,6 +185,8 @@ def more():
     loops((1, 2, 3, 4, 5), 3, how="map", each=2)
     loops((1, 2, 3, 4), 4)
     evaluation((1, 2, 3, 4, 5), 3)
+    turns(on_device=True)
+    turns(on_device=False)
     program("reader", (3, 5, 7), 2, how="map")
     with tempfile.TemporaryDirectory() as folder:
         resumed((1, 2, 3, 4, 5), (1, 3, 2, 1), Path(folder))

@@ -54,7 +54,7 @@ def test_all_on_one_device_and_several_contradict_each_other(how):
 
 def test_more_devices_than_there_are():
     jax.local_devices()  # jax has begun, with the one of this process
-    with pytest.raises(ValueError, match="devices=2, and there are 1 .cpu.: "):
+    with pytest.raises(ValueError, match=r"devices=2, and there are 1 \(cpu\): "):
         choose_devices(config_of(devices=2))
 
 
