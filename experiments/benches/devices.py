@@ -29,8 +29,8 @@ def bench_devices(variant: str) -> Iterator[Row]:
         ValueError: jax has begun in this process, and a CPU can no longer be cut into two devices.
     """
     for name, make, seeds in (
-        (f"drq {variant or 'quick'}", partial(dmc_pixels.get_config, variant or "quick"), 2),
         ("td3", gymnax_states.get_config, 8),
+        (f"drq {variant or 'quick'}", partial(dmc_pixels.get_config, variant or "quick"), 2),
     ):
         updates = {count: _update(make(), seeds, count) for count in (2, 1)}  # two first: jax has not begun
         least = dict.fromkeys(updates, np.inf)
