@@ -1,7 +1,7 @@
 """How fast the parts are, as ratios measured in one run: `python -m experiments.bench --what=update`.
 
-`--json=FILE` keeps the rows, `--budget=9m` begins nothing later than that. Without `--what` all is measured but `once`
-and `processes`.
+`--json=FILE` keeps the rows, `--budget=9m` begins nothing later than that. Without `--what` all is measured but `once`,
+`processes` and `devices`.
 
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
@@ -12,6 +12,7 @@ methods: the update of TD3 of width 256 with each of some plasticity methods, an
 replay: one batch from the replay, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
+devices: updates of 2 seeds of DrQ, and of 8 of TD3, on one device and over two parts of a CPU.
 train_states, train_pixels: the whole training chunk on the device, by number of seeds and of environments per seed.
 """
 
@@ -38,6 +39,7 @@ from envs.gymnax.env import task_names
 from envs.pools.device import auto_reset_step
 from envs.pools.host import HostPool
 from envs.registry import device_env, host_env
+from experiments.benches.devices import bench_devices
 from experiments.benches.learning import bench_methods, bench_once, bench_plasticity, bench_processes, bench_update
 from experiments.benches.timing import Row, milliseconds
 from experiments.build.allocator import keep_freed_memory
@@ -209,6 +211,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "update": bench_update,
     "once": bench_once,
     "processes": bench_processes,
+    "devices": bench_devices,
     "plasticity": lambda variant: bench_plasticity(),
     "methods": lambda variant: bench_methods(),
     "replay": lambda variant: bench_replay(),
@@ -219,7 +222,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
 }
 
 
-BY_NAME_ONLY = ("once", "processes")
+BY_NAME_ONLY = ("once", "processes", "devices")
 """Not among what runs where no `--what` is given."""
 
 
@@ -227,6 +230,8 @@ def main(_: list[str]) -> None:
     """Print a table; the last column is the ratio to the first row of the same bench and unit."""
     keep_freed_memory()
     begin, budget = time.monotonic(), seconds_of(_BUDGET.value) if _BUDGET.value else None
+    if "devices" in _WHAT.value:
+        jax.config.update("jax_num_cpu_devices", 2)  # which is settled as soon as jax is asked for them
     device = jax.local_devices()[0].device_kind
     print(f"device: {device}, jax {jax.__version__}")
     rows, left = [], list(_WHAT.value)

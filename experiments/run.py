@@ -155,13 +155,13 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list, quiet
         return Run(0, *experiment.steps.init(keys, scene))
 
     scene = experiment.pool.reset()
-    found = checkpoints.restore(jax.eval_shape(fresh, experiment.keys, scene), experiment.pool.snapshot())
+    found = checkpoints.restore(*experiment.shapes(jax.eval_shape(fresh, experiment.keys, scene)))
     if found is None:
         run = fresh(experiment.keys, scene)
-        check_masks(layers, run.learner.agent, len(experiment.config.seeds))
+        check_masks(layers, run.learner.agent)
         return run
     run, envs, failures = found
-    experiment.pool.restore(envs)
+    run = experiment.go_on(run, envs)
     for failure in failures:
         print(failure)
     if not quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -70,11 +71,18 @@ class DevicePool:
     Args:
         keys: one per lane; they decide how its first episode starts.
         seeds: the key of each lane's training seed, for an environment that is another one for each.
+        place: puts states where whoever steps them wants them, such as on several devices; None leaves them.
     """
 
-    def __init__(self, env: DeviceEnv, keys: Key[Array, " lanes"], seeds: Key[Array, " lanes"] | None = None) -> None:
+    def __init__(
+        self,
+        env: DeviceEnv,
+        keys: Key[Array, " lanes"],
+        seeds: Key[Array, " lanes"] | None = None,
+        place: Callable[[EnvState], EnvState] | None = None,
+    ) -> None:
         self.env, self.spec, self.lanes = env, env.spec, len(keys)
-        self._keys, self._seeds = keys, seeds
+        self._keys, self._seeds, self._place = keys, seeds, place or (lambda state: state)
         self._reset = jax.jit(jax.vmap(partial(_start, env), (0, 0, None)))
         self.state: EnvState = None
         self.failure: RuntimeError | None = None
@@ -83,7 +91,8 @@ class DevicePool:
     def reset(self, visit: int = 0, frame: int = 0) -> Scene:
         """Start every lane's first episode, another one for each `visit`, at a frame, and return the scenes there."""
         keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, visit) if visit else self._keys
-        self.state, scene = self._reset(keys, self._seeds, np.int32(frame))
+        state, scene = self._reset(keys, self._seeds, np.int32(frame))
+        self.state = self._place(state)
         return scene
 
     def snapshot(self) -> list[Array]:
@@ -94,9 +103,8 @@ class DevicePool:
         """Take every lane back to where a snapshot found it; nothing is drawn."""
         shapes, structure = jax.tree.flatten(jax.eval_shape(self._reset, self._keys, self._seeds, np.int32(0))[0])
         kept = iter(snapshot)
-        self.state = structure.unflatten(
-            next(kept) if each.size else jnp.zeros(each.shape, each.dtype) for each in shapes
-        )
+        state = structure.unflatten(next(kept) if each.size else jnp.zeros(each.shape, each.dtype) for each in shapes)
+        self.state = self._place(state)
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -48,6 +48,7 @@ def validate(config: ConfigDict) -> None:
             "acts; set one of the two back"
         )
     slice_of(config)
+    _check_devices(config)
     seconds_of(config.stop_after)
     _check_dynamic(config)
     _check_budget(config)
@@ -65,6 +66,14 @@ def seconds_of(stop_after: str) -> int:
     if stop_after and not total:
         raise ValueError(f"stop_after={stop_after!r} is no time; take one such as 3h, 90m, 1h30m or 45s")
     return total
+
+
+def _check_devices(config: ConfigDict) -> None:
+    if config.devices > 1 and config.over_seeds in ("vmap", "map"):
+        raise ValueError(
+            f"over_seeds={config.over_seeds} keeps all seeds on one device, and devices={config.devices}; "
+            "set --config.over_seeds=shard, or leave devices=0"
+        )
 
 
 def check_window(config: ConfigDict, updates: int) -> None:

@@ -199,8 +199,13 @@ class RunSettings:
         "this process trains seeds[i::n]: i/n with i from 0, such as 0/4; auto: as SLURM or Open MPI number their "
         "processes; empty: all",
     )
-    over_seeds: Literal["auto", "vmap", "map"] = setting(
-        "auto", "batched (vmap), or one after another in one program (map); auto: map for pixels"
+    over_seeds: Literal["auto", "vmap", "map", "shard"] = setting(
+        "auto",
+        "on one device, batched (vmap) or one after another in one program (map); shard: over all devices, and on each "
+        "as auto has it; auto: map for pixels, vmap for states, over all accelerators if there are several",
+    )
+    devices: int = setting(
+        0, "that seeds are spread over; on a CPU so many parts of it; 0: what over_seeds says", least=0
     )
     total_frames: int = setting(
         1_000_000, "per seed; a step takes env.action_repeat * env.num_envs", unit="environment frames", least=1

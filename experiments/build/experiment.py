@@ -19,10 +19,12 @@ from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike
 from envs.types import DeviceKind, EnvSpec, HostKind
 from experiments.build.agent import make_agent
 from experiments.build.checks import check_window, validate
+from experiments.build.devices import choose_devices
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
 from experiments.build.optimisers import make_optimisers, plain_optimiser
 from experiments.build.replay import check_memory, choose_store, free_memory, make_vary, total_memory
 from experiments.build.tasks import make_tasks
+from experiments.train.devices import ONE_DEVICE, SeedDevices, spread_steps
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
 from experiments.train.experience import Dynamic
 from experiments.train.loop import Callback, Run, make_advance, seed_of_lanes, train_on_device, train_on_host
@@ -46,6 +48,7 @@ class Parts(NamedTuple):
     keys: Key[Array, " seeds"]
     store: str
     """What the replay stores, and why."""
+    devices: SeedDevices
 
 
 class Experiment(NamedTuple):
@@ -64,6 +67,8 @@ class Experiment(NamedTuple):
     train: Callable[..., Run]
     tasks: TaskSequence | None = None
     """What takes turns; None where there is one task."""
+    devices: SeedDevices = ONE_DEVICE
+    """Those that the seeds are spread over. Beside the seeds, `keys` and all state may lead with doubles of some."""
 
     def frame(self, step: int) -> int:
         """Environment frames per seed after this many steps."""
@@ -72,6 +77,29 @@ class Experiment(NamedTuple):
     def every(self, frames: int) -> int:
         """Steps nearest to this many frames, at least one."""
         return max(1, round(frames / self.frame(1)))
+
+    def kept(self, run: Run) -> tuple[Run, Any]:
+        """The run and its environments' snapshot as a checkpoint holds them, whatever the devices are."""
+        envs = self.pool.snapshot()
+        kept = Run(run.step, self.devices.drop(run.learner), self.devices.drop(run.rollout))
+        return kept, self._of_envs(self.devices.drop, envs)
+
+    def go_on(self, run: Run, envs: Any) -> Run:
+        """The run from a checkpoint, on the devices of now, with its environments as they were then."""
+        self.pool.restore(self._of_envs(self.devices.fill, envs))
+        return Run(run.step, self.devices.fill(run.learner), self.devices.fill(run.rollout))
+
+    def shapes(self, run: Run) -> tuple[Run, Any]:
+        """Of `run`, or the shapes of one, and its environments' snapshot: the shapes that a checkpoint has."""
+        envs = self.pool.snapshot()
+        kept = Run(run.step, self.devices.shapes(run.learner), self.devices.shapes(run.rollout))
+        return kept, self._of_envs(self.devices.shapes, envs)
+
+    def _of_envs(self, change: Callable[[Any], Any], envs: Any) -> Any:
+        """A snapshot after `change`, which is for what is on the devices."""
+        if isinstance(self.pool, DevicePool):
+            return change(envs)
+        return envs | {"tasks": change(envs["tasks"])} if isinstance(self.pool, DeviceTurns) else envs
 
     def close(self) -> None:
         """End the environments."""
@@ -88,20 +116,22 @@ def setup(config: ConfigDict) -> Experiment:
         MemoryError: the replay would not fit.
     """
     validate(config)
+    devices = choose_devices(config)
     tasks = make_tasks(config)
     kind = kind_of(config)
-    return _on_host(config, kind, tasks) if isinstance(kind, HostKind) else _on_device(config, kind, tasks)
+    build = _on_host if isinstance(kind, HostKind) else _on_device
+    return build(config, kind, tasks, devices)
 
 
-def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None) -> Experiment:
+def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None, devices: SeedDevices) -> Experiment:
     envs = make_device_envs(config, kind)
-    parts = _parts(config, envs[0].spec, tasks)
+    parts = _parts(config, envs[0].spec, tasks, devices)
 
     def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
         return jax.random.split(key_at(key, NEVER, WORLD), config.env.num_envs)
 
     lanes, seeds = jax.vmap(lane_keys)(parts.keys).reshape(-1), seed_of_lanes(parts.keys, config.env.num_envs)
-    pools = [DevicePool(env, lanes, seeds if env.of else None) for env in envs]
+    pools = [DevicePool(env, lanes, seeds if env.of else None, devices.place) for env in envs]
     evaluate = partial(
         device_evaluator,
         agent=parts.agent,
@@ -110,20 +140,23 @@ def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None)
         frame_stack=config.env.frame_stack,
         how=seeds_mode(config, parts.spec),
         seeds=parts.keys,
+        devices=devices,
     )
     pool = pools[0]
     if tasks and (len(envs) > 1 or tasks.ends_first):
         pool = DeviceTurns(pools, tasks.order if len(envs) > 1 else (0,), tasks.begins)
-    advances = [make_advance(parts.steps, parts.schedule, env) for env in envs]
+    advances = [make_advance(parts.steps, parts.schedule, env, devices) for env in envs]
+    parts = parts._replace(steps=spread_steps(parts.steps, devices, config.env.num_envs))
     advance = (lambda *run: advances[pool.task](*run)) if isinstance(pool, DeviceTurns) else advances[0]
     train = partial(train_on_device, advance, parts.schedule, pool, parts.keys)
     return _experiment(config, parts, tasks, pool, [evaluate(env) for env in envs], train)
 
 
-def _on_host(config: ConfigDict, kind: HostKind, tasks: TaskSequence | None) -> Experiment:
+def _on_host(config: ConfigDict, kind: HostKind, tasks: TaskSequence | None, devices: SeedDevices) -> Experiment:
     with open_host_pools(config, kind) as (pools, eval_pools):
         specs = alike([each.spec for each in pools]) if tasks else [pools[0].spec]
-        parts = _parts(config, specs[0], tasks)
+        parts = _parts(config, specs[0], tasks, devices)
+    parts = parts._replace(steps=spread_steps(parts.steps, devices, config.env.num_envs))
     pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
     eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
     evaluators = [host_evaluator(each, parts.steps, config.seeds, config.eval.episodes) for each in eval_pools]
@@ -152,13 +185,14 @@ def _experiment(
     return Experiment(config, **parts._asdict(), pool=pool, evaluator=evaluator, train=train, tasks=tasks)
 
 
-def _parts(config: ConfigDict, spec: EnvSpec, tasks: TaskSequence | None) -> Parts:
+def _parts(config: ConfigDict, spec: EnvSpec, tasks: TaskSequence | None, devices: SeedDevices) -> Parts:
     schedule = make_schedule(config, tasks)
     agent = make_agent(config, spec, make_optimisers(config, schedule.lifetime))
     review, dynamic = make_review(**config.review), config.replay.dynamic
     check_window(config, schedule.lifetime)
     free = free_memory()
-    store, why = choose_store(config, spec, min(total_memory() / 2, 0.9 * free))
+    room = min(total_memory() / 2, 0.9 * free) * len(config.seeds) / devices.in_one_memory
+    store, why = choose_store(config, spec, room)
     config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
     keep_frames = store == "frame"
     replay = make_replay(
@@ -174,7 +208,7 @@ def _parts(config: ConfigDict, spec: EnvSpec, tasks: TaskSequence | None) -> Par
         vary=make_vary(config, spec, store),
         dynamic=dynamic.on,
     )
-    check_memory(replay.nbytes, len(config.seeds), config.replay.capacity, free)
+    check_memory(replay.nbytes, devices.in_one_memory, config.replay.capacity, free)
     steps = make_steps(
         agent,
         replay,
@@ -191,7 +225,7 @@ def _parts(config: ConfigDict, spec: EnvSpec, tasks: TaskSequence | None) -> Par
         fresh=make_agent(config, spec, plain_optimiser) if config.capacity_probe else None,
     )
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
-    return Parts(spec, agent, replay, schedule, steps, keys, f"{store}s{why}")
+    return Parts(spec, agent, replay, schedule, steps, devices.fill(keys), f"{store}s{why}", devices)
 
 
 def _horizon(config: ConfigDict) -> Callable[[Clock], Any] | None:
@@ -223,5 +257,5 @@ def make_schedule(config: ConfigDict, tasks: TaskSequence | None = None) -> Sche
 
 
 def seeds_mode(config: ConfigDict, spec: EnvSpec) -> Any:
-    """How seeds run side by side: convolutions one seed after another, dense nets batched."""
-    return ("map" if spec.pixels else "vmap") if config.over_seeds == "auto" else config.over_seeds
+    """How the seeds of one device run side by side: convolutions one seed after another, dense nets batched."""
+    return config.over_seeds if config.over_seeds in ("vmap", "map") else ("map" if spec.pixels else "vmap")

@@ -31,14 +31,14 @@ def sparse_layers(config: ConfigDict, agent: Agent, total_updates: int) -> list[
     return rows
 
 
-def check_masks(layers: list[tuple[str, int, int, int]], state: AgentState, seeds: int) -> None:
+def check_masks(layers: list[tuple[str, int, int, int]], state: AgentState) -> None:
     """ValueError unless each of the sparse `layers` of fresh networks holds as many weights as it should start with.
 
     It would not if its initialiser gives zeros, which cannot be seen while `init` is traced.
     """
     masks = all_masks(state)
     for path, size, first, _ in layers:
-        for held in masks[path].reshape(seeds, size).sum(axis=1):
+        for held in masks[path].reshape(-1, size).sum(axis=1):
             if int(held) != first:
                 raise ValueError(
                     f"the sparse layer {path} begins with {int(held)} weights in place of {first}: its initialiser "

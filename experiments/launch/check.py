@@ -19,6 +19,7 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
 
     `memory` is what its replays take, in bytes, and `beyond_memory` the error where these would not fit here.
     """
+    from experiments.build.checks import validate
     from experiments.build.errors import CURABLE, is_told
     from experiments.build.experiment import make_schedule, setup
     from experiments.build.slices import own_seeds
@@ -48,6 +49,8 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
             raise
         return {"error": _sentence(error)}
     try:
+        validate(own)
+        own.over_seeds, own.devices = "auto", 1  # what devices there are is for the run to see
         experiment = setup(own)
     except MemoryError as error:
         return found | {"beyond_memory": _sentence(error)}

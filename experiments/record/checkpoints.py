@@ -118,7 +118,8 @@ class Checkpoints:
 
 def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
     """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
-    state = jax.tree.map(lambda leaf: leaf[seed_index], state)
+    # On one device, for what reads them may have no more.
+    state = jax.device_put(jax.tree.map(lambda leaf: leaf[seed_index], state), jax.local_devices()[0])
     tree: dict[str, Any] = {}
     for name, part in vars(state).items():
         if isinstance(part, TrainState):

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
@@ -50,7 +49,7 @@ class DivergenceGuard:
 
     def read(self, run: Run) -> list[str]:
         """Sentences about seeds that were not known to have diverged."""
-        health, broken = jax.device_get((run.learner.health, run.rollout.broken))
+        health, broken = self._experiment.devices.numbers((run.learner.health, run.rollout.broken))
         assert health is not None and broken is not None
         metrics, networks = sorted(run.learner.metrics.total), sorted(train_states(run.learner.agent))
         repeat = self._experiment.spec.action_repeat
@@ -71,16 +70,16 @@ class DivergenceGuard:
     def restarts(self, run: Run) -> np.ndarray:
         """How often each seed got new networks."""
         assert run.learner.health is not None
-        return np.asarray(run.learner.health.restarts)
+        return self._experiment.devices.numbers(run.learner.health.restarts)
 
     def restart(self, run: Run) -> Run:
         """The run with new networks for the seeds that have diverged; what their replays hold stays."""
         assert run.rollout.broken is not None
-        again = self.frozen
+        again, devices = self.frozen, self._experiment.devices
         learner = self._experiment.steps.restart(run.learner, self._experiment.keys, jnp.asarray(again))
-        broken = np.where(again[:, None], np.asarray(intact()), np.asarray(run.rollout.broken))
+        broken = np.where(again[:, None], np.asarray(intact()), devices.numbers(run.rollout.broken))
         self.found = [None] * len(again)
-        return Run(run.step, learner, replace(run.rollout, broken=jnp.asarray(broken)))
+        return Run(run.step, learner, replace(run.rollout, broken=devices.fill(jnp.asarray(broken))))
 
 
 def _of_update(health: Health, i: int, metrics: Sequence[str], networks: Sequence[str]) -> str:

@@ -31,6 +31,8 @@ NOT_COMPARED = (
     "env.workers",
     "env.worker_timeout",
     "slice",
+    "over_seeds",
+    "devices",
 )
 """Keys that say how to start and how to run, not what is computed; so does everything under `video` and `log`."""
 

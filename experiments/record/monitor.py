@@ -145,7 +145,7 @@ class Monitor:
             # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
             for i, seed in enumerate(self._experiment.config.seeds):
                 save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
-            self._checkpoints.save(run, self._experiment.pool.snapshot())
+            self._checkpoints.save(*self._experiment.kept(run))
 
     def rescue(self) -> str:
         """After an error: save the run as it is, if the error was between two steps; in words, what came of it.

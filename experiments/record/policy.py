@@ -72,6 +72,7 @@ def to_be_played(config: ConfigDict) -> ConfigDict:
     config.replay.store, config.replay.vary = "auto", {"camera": 0.0, "colour": 0.0, "light": 0.0}
     config.replay.capacity = 100 * config.env.num_envs  # never filled
     config.replay.dynamic.on = False
+    config.over_seeds, config.devices = "auto", 1
     return config
 
 

@@ -42,14 +42,16 @@ class Readings:
     def training(self, run: Run, steps: int, seconds: float) -> dict[str, np.ndarray]:
         """Every metric since the last log point, so many steps ago, [seeds] each; NaN where nothing was measured."""
         experiment, updates = self._experiment, self._experiment.schedule.updates(run.step)
-        losses, returns = jax.device_get((run.learner.metrics, run.rollout.returns))
+        losses, returns = experiment.devices.numbers((run.learner.metrics, run.rollout.returns))
         seeds = len(experiment.config.seeds)
         speed = seeds * experiment.frame(steps) / seconds
         values = {"train/return": _mean(returns.total, returns.count)}
         values |= {_column(name): _mean(total, losses.count) for name, total in losses.total.items()}
-        values["replay/size"] = np.asarray(jax.vmap(experiment.replay.ready)(run.rollout.replay_state))
+        ready = jax.vmap(experiment.replay.ready)(run.rollout.replay_state)
+        values["replay/size"] = experiment.devices.numbers(ready)
         if run.rollout.distance is not None:
-            values["replay/distance"] = _mean(*jax.device_get((run.rollout.distance.total, run.rollout.distance.count)))
+            distance = experiment.devices.numbers(run.rollout.distance)
+            values["replay/distance"] = _mean(distance.total, distance.count)
         values["train/updates"] = np.full(seeds, updates)
         values["time/frames_per_second"] = np.full(seeds, speed if steps else np.nan)
         values |= {f"time/{name}": np.full(seeds, size) for name, size in peak_memory().items()}

@@ -54,6 +54,7 @@ def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str
         "environment": f"{spec.name}, {view}, action repeat {spec.action_repeat}, "
         f"{schedule.num_envs} per seed, {where}",
         "seeds": f"{', '.join(map(str, config.seeds))} side by side by {seeds_mode(config, spec)}"
+        + (f", over {experiment.devices.count} devices" if experiment.devices.mesh else "")
         + (f", process {folder.slice.index} of {folder.slice.count}, counted from 0" if folder.slice else ""),
         "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} steps, "
         f"{schedule.updates(schedule.total):,} updates per seed",

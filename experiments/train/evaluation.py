@@ -16,6 +16,7 @@ from agents.types import Agent, AgentState
 from envs.pools.host import HostPool
 from envs.pools.sequence import FittedPool
 from envs.types import DeviceEnv, Scene
+from experiments.train.devices import ONE_DEVICE, SeedDevices
 from experiments.train.rollout import Stack, stack_frames
 from experiments.train.seeds import NEVER, OverSeeds, over_seeds
 from experiments.train.step import Steps
@@ -130,12 +131,15 @@ def device_evaluator(
     frame_stack: int,
     how: OverSeeds,
     seeds: Key[Array, " seeds"] | None = None,
+    devices: SeedDevices = ONE_DEVICE,
 ) -> Evaluator:
     """Evaluation as one program; `keys` say how the episodes start, `seeds` whose they are."""
     owners = keys if seeds is None else seeds
 
     def program(act: Act) -> Callable[..., tuple[Array, Array, Array]]:
-        return jax.jit(over_seeds(partial(_play_on_device, env, act, episodes, frame_stack), how, shared=1))
+        return devices.program(
+            over_seeds(partial(_play_on_device, env, act, episodes, frame_stack), how, shared=1), shared=1
+        )
 
     greedy_program = program(partial(_greedy, agent))
     random_program = program(partial(_uniform, env.spec.action_dim))
@@ -144,15 +148,15 @@ def device_evaluator(
     def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
         returns, pictures, lengths = greedy_program(state, keys, owners, np.int32(frame))
         if not video_size:
-            return Evaluation(np.asarray(returns), None)
-        pictures, lengths = np.asarray(pictures), np.asarray(lengths)
+            return Evaluation(devices.numbers(returns), None)
+        returns, pictures, lengths = devices.numbers((returns, pictures, lengths))
         still = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
         # One seed at a time, and always whole episodes: little memory on the device, and one compilation.
         films = [np.asarray(draw(each, size=video_size))[shown] for each, shown in zip(pictures, still, strict=True)]
-        return Evaluation(np.asarray(returns), np.stack(films))
+        return Evaluation(returns, np.stack(films))
 
     def random() -> Evaluation:
-        return Evaluation(np.asarray(random_program(None, keys, owners, np.int32(0))[0]), None)
+        return Evaluation(devices.numbers(random_program(None, keys, owners, np.int32(0))[0]), None)
 
     return Evaluator(greedy, random, lambda: None)
 

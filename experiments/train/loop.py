@@ -21,6 +21,7 @@ from envs.pools.device import DevicePool, auto_reset_step
 from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, HostTurns
 from envs.types import DeviceEnv, EnvState
+from experiments.train.devices import ONE_DEVICE, SeedDevices
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import WORLD, key_at
 from experiments.train.state import Check, LearnerState, RolloutState
@@ -65,17 +66,21 @@ def train_on_host(
             learner = steps.learn(learner, rollout, keys, now)
         if steps.forget and schedule.forgets(step):
             rollout = rollout.after(steps.forget(learner, rollout))
-        outcome = pool.step(np.asarray(choice.action).reshape(pool.lanes, -1))
+        actions = np.asarray(choice.action)
+        outcome = pool.step(actions.reshape(-1, actions.shape[-1])[: pool.lanes])
         rollout = steps.remember(rollout, choice, outcome, now)
     return callback(Run(end, learner, rollout))
 
 
-def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv) -> Advance:
+def make_advance(steps: Steps, schedule: Schedule, env: DeviceEnv, devices: SeedDevices = ONE_DEVICE) -> Advance:
     """The program of a chunk: `advance(learner, rollout, envs, keys, first, end)`, all loop state donated.
 
     The length of a chunk is traced, so that one compilation serves all.
+
+    Args:
+        steps: of one device; the whole chunk, its loop included, is what each of `devices` runs.
     """
-    return jax.jit(partial(advance, steps, schedule, env), donate_argnums=(0, 1, 2))
+    return devices.program(partial(advance, steps, schedule, env), shared=2, donate=(0, 1, 2))
 
 
 def advance(

@@ -161,10 +161,10 @@ def build(
     return Built(env, agent, replay, schedule, steps, keys, make_advance(steps, schedule, env))
 
 
-def pool_of(built) -> DevicePool:
+def pool_of(built, place=None) -> DevicePool:
     """The pool that `experiments.build.experiment` makes."""
     first = jax.vmap(lambda key: jax.random.split(key_at(key, NEVER, WORLD), built.schedule.num_envs))(built.keys)
-    return DevicePool(built.env, first.reshape(-1))
+    return DevicePool(built.env, first.reshape(-1), place=place)
 
 
 def fresh(built, pool) -> Run:
