@@ -12,6 +12,7 @@ methods: the update of TD3 of width 256 with each of some plasticity methods, an
 replay: one batch from the replay, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
+peer: updates beside their floor and beside eager PyTorch (extra `bench`), with the processor time of both.
 train_states, train_pixels: the whole training chunk on the device, by number of seeds and of environments per seed.
 """
 
@@ -39,6 +40,7 @@ from envs.pools.device import auto_reset_step
 from envs.pools.host import HostPool
 from envs.registry import device_env, host_env
 from experiments.benches.learning import bench_methods, bench_once, bench_plasticity, bench_processes, bench_update
+from experiments.benches.peer import HEADER, Comparison, bench_peer, line
 from experiments.benches.timing import Row, milliseconds
 from experiments.build.allocator import keep_freed_memory
 from experiments.build.checks import seconds_of
@@ -203,9 +205,10 @@ def _train_speed(config: Any, seconds: float) -> float:
     return rate
 
 
-BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
+BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
     "envs": lambda variant: bench_envs(),
     "render": lambda variant: bench_render(),
+    "peer": bench_peer,
     "update": bench_update,
     "once": bench_once,
     "processes": bench_processes,
@@ -224,7 +227,7 @@ BY_NAME_ONLY = ("once", "processes")
 
 
 def main(_: list[str]) -> None:
-    """Print a table; the last column is the ratio to the first row of the same bench and unit."""
+    """Print a table; the last column is the ratio to the first row of the same bench and unit, but for `peer`."""
     keep_freed_memory()
     begin, budget = time.monotonic(), seconds_of(_BUDGET.value) if _BUDGET.value else None
     device = jax.local_devices()[0].device_kind
@@ -233,10 +236,9 @@ def main(_: list[str]) -> None:
     while left and not _over(begin, budget):
         what = left.pop(0)
         first: dict[str, float] = {}
-        for name, value, unit in BENCHES[what](_VARIANT.value):
-            ratio = value / first.setdefault(unit, value)
-            print(f"{name:<48} {value:10.2f} {unit:<12} {ratio:6.2f} x", flush=True)
-            rows.append(dict(bench=what, name=name, value=value, unit=unit))
+        for row in BENCHES[what](_VARIANT.value):
+            print(_told(row, first), flush=True)
+            rows.append({"bench": what} | _as_json(row))
             if _JSON.value:  # after each row: whatever ends the program, what was measured is there
                 about = dict(device=device, jax=jax.__version__, date=f"{date.today()}", command=sys.argv[1:])
                 Path(_JSON.value).write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
@@ -245,6 +247,25 @@ def main(_: list[str]) -> None:
                 break
     if left:
         print(f"left out: {', '.join(left)}")
+
+
+def _told(row: Row | Comparison, first: dict[str, float]) -> str:
+    """A line of the table; `first` holds the first value of each unit in this bench."""
+    if isinstance(row, Comparison):
+        begins = not first
+        first["ms"] = row.ours.clock
+        return f"{HEADER}\n{line(row)}" if begins else line(row)
+    name, value, unit = row
+    return f"{name:<48} {value:10.2f} {unit:<12} {value / first.setdefault(unit, value):6.2f} x"
+
+
+def _as_json(row: Row | Comparison) -> dict[str, Any]:
+    """All of a row by name; times are in milliseconds."""
+    if isinstance(row, Comparison):
+        ours, peer = row.ours._asdict(), row.peer._asdict() if row.peer else None
+        return dict(name=row.name, unit="ms", value=row.ours.clock, ours=ours, floor=row.floor, peer=peer)
+    name, value, unit = row
+    return dict(name=name, value=value, unit=unit)
 
 
 def _over(begin: float, budget: float | None) -> bool:

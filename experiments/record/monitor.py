@@ -19,9 +19,10 @@ from experiments.build.experiment import Experiment
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
-from experiments.record.progress import Progress
+from experiments.record.progress import SHARE, Progress
 from experiments.record.remaining import RemainingTime, regular
 from experiments.record.saturation import SaturationGuard
+from experiments.record.shares import Shares
 from experiments.record.stopping import StopRequest
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
@@ -74,6 +75,7 @@ class Monitor:
         every = {"log": self._log_every, "evaluation": self._eval_every, "checkpoint": self._save_every}
         left = {kind: regular(steps, total) for kind, steps in every.items()}
         self._remaining = RemainingTime(experiment.schedule, begin, left, lambda: clock.seconds)
+        self._shares = Shares(experiment.stopwatch, self._remaining.spent, lambda: clock.seconds)
         self._progress = Progress(
             config.env.name,
             experiment.frame(begin),
@@ -114,6 +116,9 @@ class Monitor:
         if evaluation:
             with self._remaining.timed("evaluation"):
                 values |= self._evaluate(run)
+        if log:
+            shares = self._shares.since(step - self._clock_step, started - self._clock)
+            values |= {SHARE + name: np.full(len(self._writers), share) for name, share in shares.items()}
         if values:
             self._write(step, values)
         if log:
@@ -122,6 +127,8 @@ class Monitor:
         if save or stop:
             with self._remaining.timed("checkpoint"):
                 self.save(run)
+        if last or stop:
+            self._progress.say(f"time went to {self._shares.told()}")
         self._clock += time.perf_counter() - started  # nothing of this is training
         if stop and not last:
             raise Stopped
