@@ -44,6 +44,7 @@ from experiments.benches.peer import HEADER, Comparison, bench_peer, line
 from experiments.benches.timing import Row, milliseconds
 from experiments.build.allocator import keep_freed_memory
 from experiments.build.checks import seconds_of
+from experiments.build.compile_cache import keep_compiled
 from experiments.build.experiment import setup
 from experiments.train.loop import Run
 from experiments.train.step import stack_frames
@@ -229,6 +230,7 @@ BY_NAME_ONLY = ("once", "processes")
 def main(_: list[str]) -> None:
     """Print a table; the last column is the ratio to the first row of the same bench and unit, but for `peer`."""
     keep_freed_memory()
+    keep_compiled()
     begin, budget = time.monotonic(), seconds_of(_BUDGET.value) if _BUDGET.value else None
     device = jax.local_devices()[0].device_kind
     print(f"device: {device}, jax {jax.__version__}")

@@ -139,12 +139,13 @@ def _item(
     settings: dict[str, Any],
 ) -> Item:
     keys, pixels = jax.random.split(jax.random.key(0), seeds), len(shape) == 3
-    obs, next_obs = jax.random.normal(jax.random.key(1), (2, seeds, size, *shape))
-    if pixels:
-        obs, next_obs = (jnp.clip(128 + 64 * each, 0, 255).astype(jnp.uint8) for each in (obs, next_obs))
-    action = jax.random.uniform(jax.random.key(2), (seeds, size, settings["actions"]), minval=-1.0)
-    reward, discount = jax.random.uniform(jax.random.key(3), (2, seeds, size))
-    batch = Transition(obs, action, reward, discount, next_obs)
+    rng = np.random.default_rng(0)  # compiles nothing
+    obs, next_obs = rng.integers(0, 256, (2, seeds, size, *shape), np.uint8)
+    if not pixels:
+        obs, next_obs = ((each / 128 - 1).astype(np.float32) for each in (obs, next_obs))
+    action = rng.uniform(-1, 1, (seeds, size, settings["actions"])).astype(np.float32)
+    reward, discount = rng.uniform(size=(2, seeds, size)).astype(np.float32)
+    batch = jax.device_put(Transition(obs, action, reward, discount, next_obs))
     updates = {}
     for name, agent in agents.items():
         state = jax.jit(over_seeds(agent.init, "map"))(keys)
@@ -155,7 +156,7 @@ def _item(
 
 
 def flops_of(agent: Agent, batch: Transition, each: int) -> float:
-    """FLOPs of an update of one seed, the mean of `each` in a row; it must have no loop, of which XLA counts one turn."""
+    """FLOPs of an update of one seed, the mean of `each` in a row; without loops, of which XLA counts one turn."""
     key = jax.random.key(0)
     state = jax.eval_shape(agent.init, key)
     found = []
@@ -169,7 +170,8 @@ def flops_of(agent: Agent, batch: Transition, each: int) -> float:
 
 def compare(item: Item, rounds: int = ROUNDS) -> Iterator[Comparison]:
     """All updates of an item, taking turns with the matrix product and the peer."""
-    product, square = jax.jit(jnp.matmul), jax.random.normal(jax.random.key(0), (PRODUCT, PRODUCT))
+    product = jax.jit(jnp.matmul)
+    square = jnp.asarray(np.random.default_rng(0).normal(size=(PRODUCT, PRODUCT)), jnp.float32)
     with ExitStack() as stack:
         peers = stack.enter_context(item.peer()) if find_spec("torch") else None
         ours = {name: Updates(item, *update) for name, update in item.updates.items()}
