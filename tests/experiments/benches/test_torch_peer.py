@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from experiments.benches import torch_peer
 
 RATE, STD, PICTURE = 1e-3, 0.4, (3, 3, 3)
-TOLERANCE = dict(rtol=1e-4, atol=1e-4)
+TOLERANCE: dict[str, Any] = dict(rtol=1e-4, atol=1e-4)
 
 
 def tensor(array):
@@ -83,8 +84,8 @@ def assert_same_networks(peer, state, picture):
 
 def as_torch(batch, pixels):
     image = channels_first if pixels else tensor
-    column = [tensor(each)[:, None] for each in (batch.reward, batch.discount)]
-    return torch_peer.Batch(image(batch.obs), tensor(batch.action), *column, image(batch.next_obs))
+    reward, discount = (tensor(each)[:, None] for each in (batch.reward, batch.discount))
+    return torch_peer.Batch(image(batch.obs), tensor(batch.action), reward, discount, image(batch.next_obs))
 
 
 def drq_draws(key, pad):
