@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def main(_: list[str]) -> int:
     path = Path(_JSON.value)
     rows = [row for row in json.loads(path.read_text())["rows"] if row["bench"] == "peer"] if path.exists() else []
     if not rows:
-        print(f"error: {path} holds no rows; python -m experiments.bench --what=peer --json={path} makes them")
+        word = f"{path} holds no rows; python -m experiments.bench --what=peer --json={path} makes them"
+        print(f"error: {word}", file=sys.stderr)
         return 2
     draw(rows, Path(_OUT.value))
     print(_OUT.value)

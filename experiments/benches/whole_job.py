@@ -89,12 +89,16 @@ def main(_: list[str]) -> int:
         print(WITHOUT)
     print(f"{len(job.config.seeds)} seeds, {job.config.total_frames:,} frames each, by {_METHOD.value}")
     print(f"{'':<24}{'seconds':>10}{'processor':>11}{'frames/s':>10}{'frames per processor second':>30}")
+    sides = {"ours": ours} | ({"PyTorch": peer} if find_spec("torch") else {})
     for _ in range(_ROUNDS.value):
-        for name, train in (("ours", ours), ("PyTorch", peer)):
-            if name == "ours" or find_spec("torch"):
+        for name, train in sides.items():
+            try:
                 found = Timed(*(each / 1e3 for each in train(job)))
-                row = f"{name:<24}{found.clock:>10.1f}{found.processor:>11.1f}{frames / found.clock:>10.1f}"
-                print(f"{row}{frames / found.processor:>30.1f}", flush=True)
+            except RuntimeError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+            row = f"{name:<24}{found.clock:>10.1f}{found.processor:>11.1f}{frames / found.clock:>10.1f}"
+            print(f"{row}{frames / found.processor:>30.1f}", flush=True)
     return 0
 
 
