@@ -145,7 +145,7 @@ def _item(
         obs, next_obs = ((each / 128 - 1).astype(np.float32) for each in (obs, next_obs))
     action = rng.uniform(-1, 1, (seeds, size, settings["actions"])).astype(np.float32)
     reward, discount = rng.uniform(size=(2, seeds, size)).astype(np.float32)
-    batch = jax.device_put(Transition(obs, action, reward, discount, next_obs))
+    batch = Transition(*jax.device_put((obs, action, reward, discount, next_obs)))
     updates = {}
     for name, agent in agents.items():
         state = jax.jit(over_seeds(agent.init, "map"))(keys)
@@ -161,11 +161,15 @@ def flops_of(agent: Agent, batch: Transition, each: int) -> float:
     state = jax.eval_shape(agent.init, key)
     found = []
     for number in range(1, each + 1):
-        lowered = jax.jit(partial(agent.update, step=Clock(number, number))).lower(state, batch, key)
+        lowered = jax.jit(partial(_update_at, agent, Clock(number, number))).lower(state, batch, key)
         # A branch is counted, unless the compiler has seen that it is never taken.
         cost = (lowered.compile() if each > 1 else lowered).cost_analysis()
         found.append(cost["flops"])  # pyright: ignore[reportOptionalSubscript]
     return sum(found) / each
+
+
+def _update_at(agent: Agent, clock: Clock, state: Any, batch: Transition, key: Any) -> Any:
+    return agent.update(state, batch, key, clock)
 
 
 def compare(item: Item, rounds: int = ROUNDS) -> Iterator[Comparison]:
@@ -203,9 +207,9 @@ class Updates:
     def _turn(self) -> Any:
         for _ in range(self._item.each):
             self._number += 1
-            clock = Clock(np.int32(self._number), np.int32(self._number))
-            self._state, metrics = self._update(self._state, self._item.batch, self._item.keys, clock)
-        return self._state, metrics
+            now = Clock(self._number, self._number)
+            self._state, _ = self._update(self._state, self._item.batch, self._item.keys, now)
+        return self._state
 
 
 def timed(fn: Callable[[], Any], count: int) -> Timed:

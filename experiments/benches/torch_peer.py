@@ -10,7 +10,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
@@ -46,8 +46,9 @@ class Form:
 def form_of(settings: dict, **others: object) -> Form:
     """The form with these settings of `config.agent`; what it has no use for is left out."""
     known = {each.name for each in dataclasses.fields(Form)}
-    lists = {**settings, **others}.items()
-    return Form(**{key: tuple(value) if isinstance(value, list) else value for key, value in lists if key in known})
+    given = {key: value for key, value in {**settings, **others}.items() if key in known}
+    made: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in given.items()}
+    return Form(**made)
 
 
 class Batch(NamedTuple):

@@ -90,7 +90,7 @@ def main(_: list[str]) -> int:
     print(f"{len(job.config.seeds)} seeds, {job.config.total_frames:,} frames each, by {_METHOD.value}")
     print(f"{'':<24}{'seconds':>10}{'processor':>11}{'frames/s':>10}{'frames per processor second':>30}")
     sides = {"ours": ours} | ({"PyTorch": peer} if find_spec("torch") else {})
-    for _ in range(_ROUNDS.value):
+    for _turn in range(_ROUNDS.value):
         for name, train in sides.items():
             try:
                 found = Timed(*(each / 1e3 for each in train(job)))
