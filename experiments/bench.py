@@ -13,6 +13,7 @@ replay: one batch from the replay, against the bytes that it has to move.
 store: a replay of scenes against one of frames: bytes per transition, time per batch, by image size.
 frames: Gymnax environments on the device: step, draw, stack.
 devices: updates of 2 seeds of DrQ, and of 8 of TD3, on one device and over two parts of a CPU.
+peer: updates beside their floor and beside eager PyTorch (extra `bench`), with the processor time of both.
 train_states, train_pixels: the whole training chunk on the device, by number of seeds and of environments per seed.
 """
 
@@ -41,9 +42,11 @@ from envs.pools.host import HostPool
 from envs.registry import device_env, host_env
 from experiments.benches.devices import bench_devices
 from experiments.benches.learning import bench_methods, bench_once, bench_plasticity, bench_processes, bench_update
+from experiments.benches.peer import HEADER, Comparison, bench_peer, line
 from experiments.benches.timing import Row, milliseconds
 from experiments.build.allocator import keep_freed_memory
 from experiments.build.checks import seconds_of
+from experiments.build.compile_cache import keep_compiled
 from experiments.build.experiment import setup
 from experiments.train.loop import Run
 from experiments.train.rollout import stack_frames
@@ -205,9 +208,10 @@ def _train_speed(config: Any, seconds: float) -> float:
     return rate
 
 
-BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
+BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
     "envs": lambda variant: bench_envs(),
     "render": lambda variant: bench_render(),
+    "peer": bench_peer,
     "update": bench_update,
     "once": bench_once,
     "processes": bench_processes,
@@ -227,8 +231,9 @@ BY_NAME_ONLY = ("once", "processes", "devices")
 
 
 def main(_: list[str]) -> None:
-    """Print a table; the last column is the ratio to the first row of the same bench and unit."""
+    """Print a table; the last column is the ratio to the first row of the same bench and unit, but for `peer`."""
     keep_freed_memory()
+    keep_compiled()
     begin, budget = time.monotonic(), seconds_of(_BUDGET.value) if _BUDGET.value else None
     if "devices" in _WHAT.value:
         jax.config.update("jax_num_cpu_devices", 2)  # which is settled as soon as jax is asked for them
@@ -238,10 +243,9 @@ def main(_: list[str]) -> None:
     while left and not _over(begin, budget):
         what = left.pop(0)
         first: dict[str, float] = {}
-        for name, value, unit in BENCHES[what](_VARIANT.value):
-            ratio = value / first.setdefault(unit, value)
-            print(f"{name:<48} {value:10.2f} {unit:<12} {ratio:6.2f} x", flush=True)
-            rows.append(dict(bench=what, name=name, value=value, unit=unit))
+        for row in BENCHES[what](_VARIANT.value):
+            print(_told(row, first), flush=True)
+            rows.append({"bench": what} | _as_json(row))
             if _JSON.value:  # after each row: whatever ends the program, what was measured is there
                 about = dict(device=device, jax=jax.__version__, date=f"{date.today()}", command=sys.argv[1:])
                 Path(_JSON.value).write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
@@ -250,6 +254,25 @@ def main(_: list[str]) -> None:
                 break
     if left:
         print(f"left out: {', '.join(left)}")
+
+
+def _told(row: Row | Comparison, first: dict[str, float]) -> str:
+    """A line of the table; `first` holds the first value of each unit in this bench."""
+    if isinstance(row, Comparison):
+        begins = not first
+        first["ms"] = row.ours.clock
+        return f"{HEADER}\n{line(row)}" if begins else line(row)
+    name, value, unit = row
+    return f"{name:<48} {value:10.2f} {unit:<12} {value / first.setdefault(unit, value):6.2f} x"
+
+
+def _as_json(row: Row | Comparison) -> dict[str, Any]:
+    """All of a row by name; times are in milliseconds."""
+    if isinstance(row, Comparison):
+        ours, peer = row.ours._asdict(), row.peer._asdict() if row.peer else None
+        return dict(name=row.name, unit="ms", value=row.ours.clock, ours=ours, floor=row.floor, peer=peer)
+    name, value, unit = row
+    return dict(name=name, value=value, unit=unit)
 
 
 def _over(begin: float, budget: float | None) -> bool:

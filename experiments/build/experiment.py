@@ -32,6 +32,7 @@ from experiments.train.network_metrics import measure_plasticity
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import EVALUATE, NEVER, WORLD, key_at
 from experiments.train.step import Steps, make_steps
+from experiments.train.stopwatch import Stopwatch
 from experiments.train.task_loop import evaluate_in_turns, train_in_phases
 from experiments.train.tasks import TaskSequence
 from ne_jax import make_review
@@ -69,6 +70,8 @@ class Experiment(NamedTuple):
     """What takes turns; None where there is one task."""
     devices: SeedDevices = ONE_DEVICE
     """Those that the seeds are spread over. Beside the seeds, `keys` and all state may lead with doubles of some."""
+    stopwatch: Stopwatch | None = None
+    """Of the steps on the host; None where they are made on the device."""
 
     def frame(self, step: int) -> int:
         """Environment frames per seed after this many steps."""
@@ -159,12 +162,13 @@ def _on_host(config: ConfigDict, kind: HostKind, tasks: TaskSequence | None, dev
     parts = parts._replace(steps=spread_steps(parts.steps, devices, config.env.num_envs))
     pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
     eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
+    stopwatch = Stopwatch()
     evaluators = [host_evaluator(each, parts.steps, config.seeds, config.eval.episodes) for each in eval_pools]
 
     def train(run: Run, callback: Callback, next_due: Callable[[int], int], until: int | None = None) -> Run:
-        return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, callback, until)
+        return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, callback, until, stopwatch)
 
-    return _experiment(config, parts, tasks, pool, evaluators, train)
+    return _experiment(config, parts, tasks, pool, evaluators, train)._replace(stopwatch=stopwatch)
 
 
 def _experiment(

@@ -20,11 +20,12 @@ from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.divergence import COLUMN, RESTARTS, DivergenceGuard, without_frozen
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
-from experiments.record.progress import Progress
+from experiments.record.progress import SHARE, Progress
 from experiments.record.readings import Readings
 from experiments.record.remaining import RemainingTime, regular
 from experiments.record.saturation import SaturationGuard
 from experiments.record.saving import saving
+from experiments.record.shares import Shares
 from experiments.record.stopping import StopRequest
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
@@ -76,6 +77,7 @@ class Monitor:
         total = experiment.schedule.total
         left = {kind: regular(steps, total) for kind, steps in self._calendar.every.items()}
         self._remaining = RemainingTime(experiment.schedule, begin, left, lambda: clock.seconds)
+        self._shares = Shares(experiment.stopwatch, self._remaining.spent, lambda: clock.seconds)
         self._progress = Progress(
             config.env.name,
             experiment.frame(begin),
@@ -118,6 +120,9 @@ class Monitor:
         if evaluation:
             with self._remaining.timed("evaluation"):
                 values |= self._evaluate(run)
+        if log:
+            shares = self._shares.since(step - self._clock_step, started - self._clock)
+            values |= {SHARE + name: np.full(len(self._writers), share) for name, share in shares.items()}
         if values:
             self._write(run, without_frozen(values, self.divergence.frozen))
         if log:
@@ -129,6 +134,8 @@ class Monitor:
                 self.save(run)
         if failure:
             raise UserError(f"{failure}; the run is saved, and the same command goes on") from failure
+        if last or stop:
+            self._progress.say(f"time went to {self._shares.told()}")
         self._clock += time.perf_counter() - started  # nothing of this is training
         if stop and not last:
             raise Stopped

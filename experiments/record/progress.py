@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 LABELS = {"eval/return": "return", "plasticity/density": "density", "plasticity/fau": "FAU"}
 """The metrics that are shown, and what they are called."""
+SHARE = "time/share_"
+"""What the shares of time are called in the log begins so."""
 
 
 class Progress:
@@ -45,7 +47,7 @@ class Progress:
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} frames [{elapsed}<{to_go}{postfix}]",
             mininterval=1.0,
         )
-        self._frame, self._total, self._remaining = frame, total, remaining
+        self._frame, self._total, self._remaining, self._quiet = frame, total, remaining, quiet
         self._each = None if quiet or moves else each
         self._shown: dict[str, str] = {}
 
@@ -65,8 +67,15 @@ class Progress:
         self._bar.set_postfix(self._shown)
         if self._each in values:
             told = "".join(f", {label} {value}" for label, value in self._shown.items())
+            shares = {name.removeprefix(SHARE): each[0] for name, each in values.items() if name.startswith(SHARE)}
+            time = f"; time: {in_percent(shares)}" if in_percent(shares) else ""
             left = in_words(self._remaining())
-            print(f"frame {self._frame:,} of {self._total:,}{told}, {left} left", flush=True)
+            print(f"frame {self._frame:,} of {self._total:,}{told}, {left} left{time}", flush=True)
+
+    def say(self, sentence: str) -> None:
+        """A line of its own."""
+        if not self._quiet:
+            tqdm.write(sentence)
 
     def close(self) -> None:
         """The line moves no more."""
@@ -88,3 +97,9 @@ class _Bar(tqdm):
 def in_words(seconds: float | None) -> str:
     """Such as 05:12 or 1:02:03; a question mark for None."""
     return "?" if seconds is None else tqdm.format_interval(round(seconds))
+
+
+def in_percent(shares: Mapping[str, float]) -> str:
+    """Such as `learning 61 %, environments 20 %`, the largest first; what is below one in two hundred goes unsaid."""
+    largest = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest if share >= 0.005)

@@ -10,6 +10,8 @@ from experiments.train.schedule import Schedule
 
 HALF_LIFE = 300.0
 """Seconds of training after which what was timed counts half: the pace of a machine changes."""
+COMPILING = "compiling"
+"""What was compiled in pieces, among what `RemainingTime.spent` knows."""
 
 
 class Pace:
@@ -55,6 +57,8 @@ class RemainingTime:
         self._schedule, self._left, self._compiled, self._clock = schedule, left, compiled, clock
         self._seeding, self._learning = Pace(), Pace()
         self._pieces: dict[str, list[float]] = {kind: [] for kind in left}
+        self.spent: dict[str, float] = dict.fromkeys([*left, COMPILING], 0.0)
+        """Seconds so far of each kind of piece, and apart from them those that all pieces have compiled."""
         self._rough: dict[str, float] = {}  # of kinds that were timed while something was compiled only
         self._step, self._at, self._compiled_at = begin, clock(), compiled()
 
@@ -73,6 +77,8 @@ class RemainingTime:
         begun, compiled = self._clock(), self._compiled()
         yield
         seconds, compiling = self._clock() - begun, self._compiled() - compiled
+        self.spent[kind] += seconds - compiling
+        self.spent[COMPILING] += compiling
         if compiling:
             self._rough[kind] = max(seconds - compiling, 0.0)
         else:

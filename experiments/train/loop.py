@@ -26,6 +26,7 @@ from experiments.train.schedule import Schedule
 from experiments.train.seeds import WORLD, key_at
 from experiments.train.state import Check, LearnerState, RolloutState
 from experiments.train.step import Steps
+from experiments.train.stopwatch import Stopwatch
 
 CHUNK_SECONDS = 1.0
 """Chunks end at least about this often, so that the progress bar moves and Ctrl-C is heard."""
@@ -50,25 +51,32 @@ def train_on_host(
     run: Run,
     callback: Callback,
     until: int | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Run:
     """Train on host environments up to step `until` (the whole schedule by default).
 
     The update is dispatched before the environments step, so that the device learns while the host simulates.
     `callback(run)` is called before every step and after the last; it logs, evaluates and saves when something is due.
+    `stopwatch` is told of every step, and looks at some.
     """
+    watch = stopwatch or Stopwatch()
     _, learner, rollout = run
     end = schedule.total if until is None else until
     for step in range(run.step, end):
         _, learner, rollout = callback(Run(step, learner, rollout))
         now = schedule.at(step)
+        watch.begin(step, learner, rollout)
         choice = steps.act(learner, rollout, keys, now)
         if schedule.due(step):
             learner = steps.learn(learner, rollout, keys, now)
         if steps.forget and schedule.forgets(step):
             rollout = rollout.after(steps.forget(learner, rollout))
         actions = np.asarray(choice.action)
+        watch.acted()
         outcome = pool.step(actions.reshape(-1, actions.shape[-1])[: pool.lanes])
+        watch.stepped()
         rollout = steps.remember(rollout, choice, outcome, now)
+        watch.end()
     return callback(Run(end, learner, rollout))
 
 

@@ -81,6 +81,9 @@ def test_metrics_hold_every_value_and_the_density_is_on_schedule(done):
         assert {"train/return", "train/critic_loss", "plasticity/fau", "plasticity/dormant_ratio"} <= set(rows[0])
         assert "eval/random_return" in rows[0] and "eval/return" in rows[-1]
         assert all(np.isfinite(v) for v in rows[-1].values())
+        assert all(row["time/share_environments"] > 0 and row["time/share_acting"] > 0 for row in rows[1:])
+        for row in rows:
+            assert sum(value for name, value in row.items() if name.startswith("time/share_")) == pytest.approx(1)
         layers = {k: None for k in rows[0] if k.startswith("plasticity/density/critic/q1")}
         shapes = {"plasticity/density/critic/q1/hidden_0/dense/kernel": (33, 32)}
         shapes["plasticity/density/critic/q1/hidden_1/dense/kernel"] = (32, 32)
