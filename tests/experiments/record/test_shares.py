@@ -1,11 +1,15 @@
 """What share of the time goes to what, on a clock made by hand, and in the log of a run."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from experiments.record.progress import Progress, in_percent
 from experiments.record.remaining import RemainingTime, regular
 from experiments.record.shares import Shares
+from experiments.train.loop import Run, train_on_host
 from experiments.train.schedule import Schedule
 from experiments.train.stopwatch import Stopwatch
 
@@ -69,6 +73,26 @@ def test_no_rhythm_of_steps_is_missed(every):
         looked += [number] if watch.looking else []
     for phase in range(every):
         assert sum(number % every == phase for number in looked) == pytest.approx(125, abs=13)
+
+
+def test_the_loop_tells_it_of_every_step():
+    """With programs and environments that only let time pass: nothing is compiled."""
+    time, steps = Time(), 200
+    watch = Stopwatch(lambda: time.now)
+
+    def takes(seconds, result):
+        return lambda *_: (time.passes(seconds), result)[1]
+
+    choice = SimpleNamespace(action=np.zeros((2, 1)))
+    programs: Any = SimpleNamespace(
+        act=takes(2, choice), learn=takes(0, "learner"), remember=takes(1, "rollout"), forget=None
+    )
+    pool: Any = SimpleNamespace(lanes=2, step=takes(3, None))
+    start: Any = Run(0, "learner", "rollout")
+    keys: Any = None
+    train_on_host(programs, Schedule(steps, 10), pool, keys, start, lambda run: run, stopwatch=watch)
+    assert watch.steps == pytest.approx(steps / 8, abs=3)
+    assert watch.each() == {"learning": 0, "acting": 2, "environments": 3}
 
 
 def test_the_plain_line_says_what_time_went_to(capsys):
