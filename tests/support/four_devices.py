@@ -174,6 +174,10 @@ def learned(seeds, count, kind, **settings):
 def quick():
     """What every test run asks."""
     loops((3, 5, 7), 2, num_envs=2)
+
+
+def kept():
+    """Evaluations, and checkpoints on other numbers of devices."""
     evaluation((3, 5, 7), 2)
     with tempfile.TemporaryDirectory() as folder:
         resumed((3, 5, 7), (2, 3, 1), Path(folder))
@@ -194,6 +198,7 @@ def more():
 
 CASES = {
     "quick": quick,
+    "kept": kept,
     "more": more,
     "td3": partial(learned, (3, 5, 7), 2, "td3", num_envs=3, each=2),
     "drq": partial(learned, (3, 5), 2, "drq", how="map", every=2, store="frame"),

@@ -20,7 +20,7 @@ SUPPORT = Path(__file__).parents[2] / "support"
     "case",
     [
         "quick",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("more", "td3", "drq", "td3_program")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("kept", "more", "td3", "drq", "td3_program")),
     ],
 )
 def test_seeds_over_devices_are_those_of_one(case):
