@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from agents.types import Agent, AgentState
 from agents.updates import TrainState
 from envs.pools.host import Snapshot
 from envs.types import EnvState
+from experiments.record.sums import check_sums, write_sums
 from experiments.train.loop import Run
 from experiments.train.seeds import over_seeds
 from experiments.train.state import RolloutState
@@ -57,6 +59,7 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(tree) for name, tree in (("replay", replay), ("state", rest))}
         self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
         self._manager.wait_until_finished()
+        write_sums(self._folder / str(run.step))
 
     def restore(self, like: Run, envs: Snapshot | EnvState) -> tuple[Run, Any, list[str]] | None:
         """The newest checkpoint that can be read, or None if there are none at all.
@@ -76,6 +79,7 @@ class Checkpoints:
         failures = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
+                check_sums(self._folder / str(step))
                 found = self._manager.restore(
                     step, args=ocp.args.Composite(**items, envs=ocp.args.StandardRestore(envs))
                 )
@@ -110,8 +114,12 @@ class Checkpoints:
         self._manager.close()
 
 
-def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
-    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
+def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | None = None) -> None:
+    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone.
+
+    Args:
+        config: the run's `config.json`, of which a copy goes beside them.
+    """
     state = jax.tree.map(lambda leaf: leaf[seed_index], state)
     tree: dict[str, Any] = {}
     for name, part in vars(state).items():
@@ -121,12 +129,25 @@ def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
             tree[name] = {"params": part}
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), tree, force=True)
+    if config is not None:
+        shutil.copyfile(config, folder / "config.json")
+    write_sums(folder)
 
 
 def load_model(folder: Path) -> dict[str, PyTree]:
-    """Read what `save_model` wrote, as nested dictionaries of arrays."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder.absolute())
+    """Read what `save_model` wrote, as nested dictionaries of arrays.
+
+    Raises:
+        ValueError: the folder holds no networks, or damaged ones.
+    """
+    try:
+        check_sums(folder)
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(folder.absolute())
+    except MemoryError:
+        raise
+    except Exception as error:  # anything can come out of a damaged file
+        raise ValueError(f"the networks in {folder} cannot be read ({_first_line(error)})") from error
 
 
 def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]) -> AgentState:
@@ -166,6 +187,7 @@ def read_births(folder: Path) -> tuple[int, dict[str, Births]]:
         raise FileNotFoundError(f"{folder} holds no checkpoint yet")
     place = folder.absolute() / str(max(steps)) / "state"
     try:
+        check_sums(place.parent, "state/")
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.metadata(place).item_metadata.tree
             wanted = jax.tree_util.tree_map_with_path(_if_of_births, tree, is_leaf=_has_shape)

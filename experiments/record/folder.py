@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from experiments.build.checks import flatten
 from experiments.build.environment import kind_of
 from experiments.build.slices import Slice, slice_of
-from experiments.record.metrics_files import write_json
+from experiments.record.metrics_files import read_json, write_json
 
 NOT_COMPARED = (
     "resume",
@@ -85,7 +85,7 @@ class Folder:
     def all_versions(self) -> list[dict[str, Any]]:
         """What each process that has written here has kept in its `versions.json`."""
         paths = [self.root / "versions.json", *sorted(self.root.glob("slices/*/versions.json"))]
-        return [json.loads(path.read_text()) for path in paths if path.exists()]
+        return [read_json(path) for path in paths if path.exists()]
 
 
 def check_folder(folder: Folder, config: ConfigDict) -> None:
@@ -119,9 +119,9 @@ def check_config(folder: Folder, config: ConfigDict) -> None:
     written = [path for path in (folder.config, folder.whole_config) if path.exists()]
     if config.overwrite or not written:
         return
-    earlier = json.loads(written[0].read_text())
+    earlier = read_json(written[0])
     if config.replay.store == "auto" and config.resume:
-        config.replay.store = earlier["replay"]["store"]  # the choice of then
+        config.replay.store = str(flatten(earlier).get("replay.store"))  # the choice of then
     if not config.resume and folder.config.exists():
         raise FileExistsError(
             f"{folder.root} holds a run already; give --config.exp_id another name, "
@@ -133,6 +133,17 @@ def check_config(folder: Folder, config: ConfigDict) -> None:
             f"{folder.root} holds a run with another config ({'; '.join(differing)}); give --config.exp_id another "
             "name, or start anew with --config.resume=False --config.overwrite=True"
         )
+
+
+def check_trained_with(folder: Path, config: dict[str, Any]) -> None:
+    """ValueError where a run's `config.json` is not the one that its networks were trained with."""
+    for path in sorted(folder.glob("*/model/config.json")):
+        differing = _differences(read_json(path), config)
+        if differing:
+            raise ValueError(
+                f"{folder / 'config.json'} is not what the networks in {path.parent} were trained with "
+                f"({'; '.join(each.replace(' there', ' when trained') for each in differing)}); set it back"
+            )
 
 
 def open_folder(folder: Folder, config: ConfigDict) -> None:
@@ -151,9 +162,10 @@ def open_folder(folder: Folder, config: ConfigDict) -> None:
         own.replace(folder.whole_config)
     now = versions(config)
     if folder.versions.exists():
-        first = json.loads(folder.versions.read_text())
+        first = read_json(folder.versions)
         changed = {key: value for key, value in now.items() if first.get(key) != value}
-        now = first | {"resumed": [*first.get("resumed", []), changed]}
+        resumed = first.get("resumed", [])
+        now = first | {"resumed": [*(resumed if isinstance(resumed, list) else []), changed]}
     write_json(folder.versions, now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,11 +78,54 @@ class SeedWriter:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The rows of a `metrics.jsonl`; none if there is no file. A last line that a kill cut short is left out."""
+    """The rows of a `metrics.jsonl`; none if there is no file. A last line that a kill cut short is left out.
+
+    Raises:
+        ValueError: a line is no row.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        rows = [_row(line) for line in lines if line.endswith("\n")]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); mend or remove the lines that are no rows") from error
+    for before, after in pairwise(rows):
+        if after["frame"] < before["frame"]:
+            raise ValueError(
+                f"{path} is damaged (frame {after['frame']} follows on {before['frame']}); mend or remove these lines"
+            )
+    return rows
+
+
+def _row(line: str) -> dict[str, Any]:
+    """A line of numbers by name, null for NaN.
+
+    Raises:
+        ValueError: it is none.
+    """
+    row = json.loads(line)
+    if not isinstance(row, dict) or not all(type(row.get(name)) is int for name in ("step", "frame")):
+        raise ValueError(f"no row with step and frame: {line[:40]!r}")
+    for name, value in row.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{name} is no number: {value!r}"[:80])
+    return row
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds, by name.
+
+    Raises:
+        ValueError: it holds no JSON, or nothing with names.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, it holds no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged, it holds no JSON object")
+    return found
 
 
 def write_json(path: Path, value: object) -> None:

@@ -138,7 +138,7 @@ class Monitor:
         """Write a checkpoint, and each seed's networks."""
         # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
         for i, seed in enumerate(self._experiment.config.seeds):
-            save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
+            save_model(self._folder.seed(seed) / "model", run.learner.agent, i, self._folder.config)
         self._checkpoints.save(run, self._experiment.pool.snapshot())
 
     def close(self) -> None:
