@@ -120,8 +120,9 @@ def check_config(folder: Folder, config: ConfigDict) -> None:
     if config.overwrite or not written:
         return
     earlier = read_json(written[0])
-    if config.replay.store == "auto" and config.resume:
-        config.replay.store = str(flatten(earlier).get("replay.store"))  # the choice of then
+    store = flatten(earlier).get("replay.store")
+    if config.replay.store == "auto" and config.resume and isinstance(store, str):
+        config.replay.store = store  # the choice of then
     if not config.resume and folder.config.exists():
         raise FileExistsError(
             f"{folder.root} holds a run already; give --config.exp_id another name, "

@@ -33,6 +33,8 @@ def check_sums(folder: Path, below: str = "") -> None:
         path = folder / name
         if not name.startswith(below):
             continue
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{SUMS} names {name}, which is not in the folder")
         if not path.is_file():
             raise ValueError(f"its file {name} is missing")
         if _sum(path) != expected:

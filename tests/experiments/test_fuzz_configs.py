@@ -5,11 +5,12 @@ import signal
 from contextlib import contextmanager
 
 import pytest
-from fuzz import command_lines, repeatable
+from fuzz import command_lines, comparisons, repeatable
 from hypothesis import given, settings
 from programs import forget_programs
 
 from experiments.build.checks import flatten, validate
+from experiments.plasticity import make_plan
 from experiments.run import config_of, run
 
 # ml_collections 1.1 reads a config file in a way that Python will give up.
@@ -76,3 +77,15 @@ def test_what_looks_wrong_is_refused_in_a_sentence_before_anything_is_built(argu
         validate(config_of(arguments))
     except ValueError as error:
         assert names_a_setting(str(error), arguments), error
+
+
+@settings(repeatable, max_examples=40)
+@given(asked=comparisons())
+def test_any_comparison_on_a_stream_is_planned_or_refused_in_a_sentence(asked, tmp_path):
+    stream, arm = asked
+    try:
+        plan = make_plan([stream], [arm], seeds=2, first_seed=0, out=tmp_path, jobs=1)
+    except ValueError as error:
+        assert f"--method={arm}" in str(error) or f"unknown stream {stream!r}" in str(error), error
+    else:
+        assert plan.arms[stream][-1].name == arm

@@ -14,6 +14,7 @@ from envs.registry import find_kind
 from experiments.build.agent import AGENTS
 from experiments.build.default_settings import EnvSettings, RunSettings
 from experiments.build.methods import METHODS, signature_settings
+from experiments.streams.registry import STREAMS
 from settings import settings_of
 
 # The same examples each time; none is made smaller when it fails, for some take seconds.
@@ -81,6 +82,23 @@ def command_line(wrong, seed):
         value = wrong_value(each, rng) if wrong or rng.random() < 0.1 else right_value(each, rng)
         given.append(f"--config.{each.key}={value}")
     return [*given, "--config.eval.every=40"] if rng.random() < 0.3 else given
+
+
+def comparisons():
+    """A stream of `experiments.plasticity` and an arm on it, with up to two settings; see `comparison`."""
+    return st.integers(0, 2**60).map(comparison)
+
+
+def comparison(seed):
+    """A stream's name, and what `--method` would say."""
+    rng = random.Random(seed)
+    known = [
+        replace(each, key=each.key.removeprefix("plasticity.")) for each in settings_here("gymnax", "states", "td3")
+    ]
+    arm = [rng.choice([*METHODS, _word(rng)])]
+    for each in rng.sample(known, rng.randrange(3)):
+        arm.append(f"{each.key}={(wrong_value if rng.random() < 0.3 else right_value)(each, rng)}")
+    return rng.choice([*STREAMS] * 3 + [_word(rng)]), ",".join(arm)
 
 
 @cache

@@ -219,3 +219,15 @@ def test_reports_and_curves_are_drawn_of_what_can_be_read(left, again, data):
     except ValueError as error:
         assert "metrics.jsonl is damaged" in str(error)
     shutil.rmtree(folder)
+
+
+def test_networks_are_played_with_the_config_that_they_were_trained_with(left, again):
+    folder = again(left)
+    (folder / "1" / "model").mkdir()
+    shutil.copy(folder / "config.json", folder / "1" / "model" / "config.json")
+    read_config(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["env"]["action_repeat"], config["video"]["size"] = 3, 7  # the latter says nothing of what was learned
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"trained with \(env\.action_repeat: 1 when trained, 3 now\); set it back"):
+        read_config(folder)
