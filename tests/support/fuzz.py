@@ -23,7 +23,7 @@ repeatable = hypothesis.settings(
     database=None,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture),
 )
 
 KEPT = ("results_dir", "exp_id", "overwrite", "resume", "compile_cache", "log.wandb", "preset", "env.kind", "env.name")

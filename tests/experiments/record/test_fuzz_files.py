@@ -42,8 +42,8 @@ def small_run(step) -> Run:
     """A run whose arrays say at which step they are."""
     values = step + jax.random.normal(jax.random.key(step), (1, 20, 30))
     net = create_train_state(Optimiser(optax.adam(1e-3)), jax.random.key(0), {"w": values})
-    parts: Any = ({"scene": step + jnp.arange(99.0)}, jnp.zeros(1), jnp.zeros(1), jnp.zeros(1))
-    rollout: Any = RolloutState(*parts, MetricAccumulator.of(0.0))
+    replay: Any = {"scene": step + jnp.arange(99.0)}
+    rollout = RolloutState(replay, jnp.zeros(1), jnp.zeros(1), jnp.zeros(1), MetricAccumulator.of(0.0))
     agent = Learned(jax.tree.map(jnp.atleast_1d, net), {"w": jnp.full((1, 4), step)})
     return Run(step, LearnerState(agent, MetricAccumulator.of({"loss": 0.0})), rollout)
 
