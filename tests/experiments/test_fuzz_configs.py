@@ -69,7 +69,7 @@ def test_any_config_trains_or_is_refused_in_a_sentence(arguments, results, capsy
     forget_programs()
 
 
-@settings(repeatable, max_examples=60)
+@settings(repeatable, max_examples=30)
 @given(arguments=command_lines(wrong=True))
 def test_what_looks_wrong_is_refused_in_a_sentence_before_anything_is_built(arguments):
     """Only as far as the checks that need no environment; what passes them is for the slow test."""
@@ -79,7 +79,7 @@ def test_what_looks_wrong_is_refused_in_a_sentence_before_anything_is_built(argu
         assert names_a_setting(str(error), arguments), error
 
 
-@settings(repeatable, max_examples=40)
+@settings(repeatable, max_examples=10)
 @given(asked=comparisons())
 def test_any_comparison_on_a_stream_is_planned_or_refused_in_a_sentence(asked, tmp_path):
     stream, arm = asked
