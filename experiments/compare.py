@@ -266,9 +266,8 @@ def _notes(config: ConfigDict, configs: Sequence[ConfigDict]) -> list[str]:
     """What the runs were made with, as they say themselves."""
     made = [versions for each in configs for versions in Folder(each).all_versions()]
     made = [first | changed for first in made for changed in [{}, *first.get("resumed", [])]]
-    where = ", ".join(
-        f"{key} {' or '.join(dict.fromkeys(each[key] for each in made))}" for key in ("device", "jax", "commit")
-    )
+    found = {key: dict.fromkeys(str(each.get(key, "unknown")) for each in made) for key in ("device", "jax", "commit")}
+    where = ", ".join(f"{key} {' or '.join(values)}" for key, values in found.items())
     seeds = len(config.seeds)
     return [
         f"{config.env.name}, {config.total_frames:,} frames, seeds {', '.join(map(str, config.seeds))}; {where}",

@@ -29,6 +29,8 @@ QUIET = flags.DEFINE_bool("quiet", False, "Print neither a summary nor progress;
 
 PARSE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error)
 """What a command line raises that cannot be parsed."""
+UNREAD = {"int()": "a whole number", "to float": "a number", "Non-boolean": "True or False"}
+"""What a value should have been, by what absl and Python say of it."""
 
 
 def main(argv: list[str]) -> int:
@@ -239,6 +241,9 @@ def _add_keys_of_kind(argv: list[str], values: flags.FlagValues) -> None:
 
 def _sentence(error: Exception, argv: list[str]) -> str:
     """What is wrong with the command line, in one line."""
+    unread = re.match(r"flag --config\.([\w.]+)=(.*): .*(int\(\)|to float|Non-boolean)", str(error), re.DOTALL)
+    if unread:
+        return f"{unread[1]} must be {UNREAD[unread[3]]}, got {unread[2]!r}"
     if isinstance(error, ValueError):
         return str(error)
     if isinstance(error, OSError | flags.Error):

@@ -19,11 +19,12 @@ from ml_collections import ConfigDict
 
 from experiments.launch.engine import carry_out
 from experiments.launch.local import LocalLauncher, cores_here, gpus_here, make_slots, memory_here
-from experiments.launch.overrides import make_overrides, shared_arguments
+from experiments.launch.overrides import is_of, make_overrides, settings_given, shared_arguments
 from experiments.launch.plan import Planned, make_plan, sweep_folder
 from experiments.launch.progress import Board, State
+from experiments.launch.ray_cluster import RayLauncher
 from experiments.launch.results import table, write_csv
-from experiments.launch.slurm import SubmititLauncher, read_settings
+from experiments.launch.slurm import SubmititLauncher
 from experiments.run import command, parse
 
 _OVER = flags.DEFINE_multi_string("over", [], "What varies: KEY=VALUE,VALUE. Once for each key.")
@@ -31,7 +32,9 @@ _ZIP = flags.DEFINE_bool("zip", False, "The first values of all --over together,
 _RANDOM = flags.DEFINE_integer("random", None, "So many of all combinations, drawn at random.")
 _RANDOM_SEED = flags.DEFINE_integer("random-seed", 0, "Of that draw.")
 _FILE = flags.DEFINE_string("file", None, "A CSV file in place of --over: a column for each key, a line for each run.")
-_LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "submitit"], "Processes of this machine, or SLURM jobs.")
+_LAUNCHER = flags.DEFINE_enum(
+    "launcher", "local", ["local", "submitit", "ray"], "Processes of this machine, SLURM jobs, or a cluster of Ray."
+)
 _PARALLEL = flags.DEFINE_integer(
     "max-parallel", None, "Runs at a time; local: as many as GPUs, or cores.", lower_bound=1
 )
@@ -40,6 +43,9 @@ _RETRIES = flags.DEFINE_integer(
     "retries", 2, "How often a run that was killed, no further, is started again.", lower_bound=0
 )
 _DRY_RUN = flags.DEFINE_bool("dry-run", False, "Check all runs and list them; start none.")
+
+PREFIXES = {"submitit": "slurm", "ray": "ray"}
+"""Launchers with settings of their own, which are --PREFIX.KEY=VALUE."""
 
 
 def sweep(config: ConfigDict, argv: list[str]) -> int:
@@ -55,11 +61,8 @@ def sweep(config: ConfigDict, argv: list[str]) -> int:
         seed=_RANDOM_SEED.value,
     )
     shared = shared_arguments(argv[1:], overrides)
-    submitting, settings = _LAUNCHER.value == "submitit", read_settings(filter(_is_slurms, argv))
-    if settings and not submitting:
-        raise ValueError("--slurm.KEY=VALUE goes with --launcher=submitit")
     root = sweep_folder(config.results_dir, config.exp_id)
-    jobs = SubmititLauncher(root, settings, _PARALLEL.value) if submitting else None
+    jobs = _cluster(root, argv)
     here = jobs is None or jobs.here
     try:
         runs = make_plan(shared, overrides, config.results_dir, config.exp_id, judge_memory=here, tell=_tell_checked)
@@ -81,6 +84,21 @@ def sweep(config: ConfigDict, argv: list[str]) -> int:
     (root / "table.md").write_text(text)
     print(f"\n{text}\nall runs, seeds and metrics in {root / 'sweep.csv'}")
     return _status(runs, result.states, result.why, result.stopped)
+
+
+def _cluster(root: Path, argv: list[str]) -> SubmititLauncher | RayLauncher | None:
+    """The launcher of the command line where it is another engine's; None: this machine is to be dealt out.
+
+    Raises:
+        ValueError: it is not installed, or cannot be used with its settings.
+    """
+    given = {name: settings_given(argv, prefix) for name, prefix in PREFIXES.items()}
+    for name, settings in given.items():
+        if settings and _LAUNCHER.value != name:
+            raise ValueError(f"--{PREFIXES[name]}.KEY=VALUE goes with --launcher={name}")
+    if _LAUNCHER.value == "submitit":
+        return SubmititLauncher(root, given["submitit"], _PARALLEL.value)
+    return RayLauncher(given["ray"], _PARALLEL.value) if _LAUNCHER.value == "ray" else None
 
 
 def _local_launcher(runs: list[Planned]) -> LocalLauncher:
@@ -114,12 +132,8 @@ def _status(runs: list[Planned], states: Mapping[str, State], why: Mapping[str, 
 
 
 def parse_all(argv: list[str]) -> list[str]:
-    """Parse the command line, but for --slurm.KEY=VALUE, whose keys are submitit's."""
-    return parse([each for each in argv if not _is_slurms(each)])
-
-
-def _is_slurms(argument: str) -> bool:
-    return argument.startswith(("--slurm.", "-slurm."))
+    """Parse the command line, but for the settings of launchers, whose keys are those of other engines."""
+    return parse([each for each in argv if not any(is_of(each, prefix) for prefix in PREFIXES.values())])
 
 
 def main(argv: list[str]) -> int:

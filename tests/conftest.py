@@ -1,11 +1,10 @@
 """Settings that must be in place before jax is imported, and what keeps a long row of tests alive."""
 
-import gc
 import os
-from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+from programs import forget_programs
 
 # Annotated shapes and types are checked in every call, before anything imports the packages.
 install_import_hook(["ne_jax", "agents"], "beartype.beartype")
@@ -22,18 +21,12 @@ os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 # Programs that tests start would fill the user's cache otherwise.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
-MAPS, MOST_MAPS = Path("/proc/self/maps"), 45_000
-
 
 @pytest.fixture(autouse=True)
 def few_programs():
-    """Linux gives a process 65,530 pieces of memory, a compiled program takes about ten, and XLA crashes beyond."""
+    """However many tests there are."""
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
-        import jax
-
-        jax.clear_caches()
-        gc.collect()
+    forget_programs()
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_lists_of_requirements_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert set(project["dependencies"]) | set(extras["rl"]) == requirements("requirements-cpu.txt")
-    added = {each for name in ("dev", "docs", "gymnasium", "mjx", "submitit", "wandb") for each in extras[name]}
+    added = {each for name in ("dev", "docs", "gymnasium", "mjx", "ray", "submitit", "wandb") for each in extras[name]}
     assert added == requirements("requirements-dev.txt")
     assert set(extras["cuda12"]) == requirements("requirements.txt")
 

@@ -19,6 +19,10 @@ def validate(config: ConfigDict) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{key} must be a finite number, got {value}")
     check(RunSettings, config)
+    for key in ("env.kind", "env.name", "env.num_envs", "env.frame_stack", "env.action_repeat", "agent.name"):
+        group, _, name = key.partition(".")
+        if name not in config.get(group, {}):
+            raise ValueError(f"there is no {key} in the config, which needs it")
     for each in settings_of(EnvSettings):
         group, _, name = each.key.rpartition(".")
         given = config.env.get(group, {}) if group else config.env
@@ -28,14 +32,16 @@ def validate(config: ConfigDict) -> None:
     whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
     if not seeds or len(set(seeds)) != len(seeds) or not whole:
         raise ValueError(f"seeds must be different whole numbers from 0 to 2**32 - 1, at least one, got {tuple(seeds)}")
-    if config.env.action_repeat < 1:
-        raise ValueError(f"env.action_repeat must be positive, got {config.env.action_repeat}")
+    repeat = config.env.action_repeat
+    if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
+        raise ValueError(f"env.action_repeat must be a positive whole number, got {repeat!r}")
     counters = ("agent.random_steps", "agent.std_steps", "replay.nstep_from", "replay.capacity")
     periods = ("plasticity.every", "plasticity.reset_every", "review.every", "review.window")
     for key in counters + periods:
         group, _, name = key.partition(".")
-        if config[group].get(name, 0) >= 2**31:
-            raise ValueError(f"{key}={config[group][name]} does not fit into a 32-bit counter; lower it")
+        value = config[group].get(name, 0)
+        if isinstance(value, int) and value >= 2**31:
+            raise ValueError(f"{key}={value} does not fit into a 32-bit counter; lower it")
     if config.review.auto_batch and config.batch_size % 2:
         raise ValueError(f"review.auto_batch halves batches, so batch_size must be even, got {config.batch_size}")
     if config.video.every and not config.eval.every:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import itertools
 import random
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 Overrides = dict[str, str]
 """The keys that a run sets, dotted, with their values as they would stand on the command line."""
@@ -197,3 +199,28 @@ def shared_arguments(argv: Iterable[str], runs: Sequence[Overrides]) -> list[str
             taken += [value] if value is not None else []
         found += taken if key not in OF_THE_SWEEP else []
     return found
+
+
+def settings_given(arguments: Iterable[str], prefix: str) -> dict[str, Any]:
+    """The settings that `--{prefix}.KEY=VALUE` among these arguments give a launcher; what reads as a number is one.
+
+    Raises:
+        ValueError: such an argument says none.
+    """
+    found = {}
+    for each in arguments:
+        if not is_of(each, prefix):
+            continue
+        key, equals, text = each.lstrip("-").removeprefix(f"{prefix}.").partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"{each} must be --{prefix}.KEY=VALUE; docs/sweeps.md lists the keys")
+        try:
+            found[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[key] = text
+    return found
+
+
+def is_of(argument: str, prefix: str) -> bool:
+    """Whether an argument is one of `--{prefix}.KEY=VALUE`."""
+    return argument.startswith((f"--{prefix}.", f"-{prefix}."))

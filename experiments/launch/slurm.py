@@ -7,7 +7,6 @@ back into the queue. Jobs live on when the sweep ends; the same command finds th
 
 from __future__ import annotations
 
-import ast
 import importlib
 import json
 import os
@@ -87,26 +86,6 @@ def load_submitit() -> Any:
         raise ValueError(
             '--launcher=submitit needs a package that is not installed: pip install "submitit>=1.5,<2"'
         ) from error
-
-
-def read_settings(arguments: Iterable[str]) -> dict[str, Any]:
-    """Settings of `--slurm.KEY=VALUE`; a value that reads as a number is one.
-
-    Raises:
-        ValueError: an argument is none.
-    """
-    found = {}
-    for each in arguments:
-        key, equals, text = each.lstrip("-").removeprefix("slurm.").partition("=")
-        if not equals or not key.isidentifier():
-            raise ValueError(
-                f"{each} must be --slurm.KEY=VALUE, such as --slurm.partition=gpu or --slurm.timeout_min=240"
-            )
-        try:
-            found[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            found[key] = text
-    return found
 
 
 class SubmititLauncher:

@@ -20,6 +20,7 @@ from agents.types import Agent, AgentState
 from agents.updates import TrainState
 from envs.pools.host import Snapshot
 from envs.types import EnvState
+from experiments.record.sums import check_sums, write_sums
 from experiments.train.loop import Run
 from experiments.train.seeds import over_seeds
 from experiments.train.state import RolloutState
@@ -58,6 +59,7 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(tree) for name, tree in (("replay", replay), ("state", rest))}
         self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
         self._manager.wait_until_finished()
+        write_sums(self._folder / str(run.step))
 
     @property
     def newest(self) -> int | None:
@@ -82,6 +84,7 @@ class Checkpoints:
         failures = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
+                check_sums(self._folder / str(step))
                 found = self._manager.restore(
                     step, args=ocp.args.Composite(**items, envs=ocp.args.StandardRestore(envs))
                 )
@@ -116,8 +119,12 @@ class Checkpoints:
         self._manager.close()
 
 
-def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
-    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
+def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | None = None) -> None:
+    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone.
+
+    Args:
+        config: the run's `config.json`, of which a copy goes beside them.
+    """
     # On one device, for what reads them may have no more.
     state = jax.device_put(jax.tree.map(lambda leaf: leaf[seed_index], state), jax.local_devices()[0])
     tree: dict[str, Any] = {}
@@ -129,6 +136,9 @@ def save_model(folder: Path, state: AgentState, seed_index: int) -> None:
     part = folder.absolute().with_name(folder.name + ".part")
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(part, tree, force=True)
+    if config is not None:
+        shutil.copyfile(config, part / "config.json")
+    write_sums(part)
     if folder.exists():  # only now, so that a full disk leaves the older one
         shutil.rmtree(folder)
     part.rename(folder)
@@ -150,6 +160,7 @@ def load_model(folder: Path) -> dict[str, PyTree]:
         ValueError: the folder holds no networks, or damaged ones.
     """
     try:
+        check_sums(folder)
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(folder.absolute())
     except MemoryError:
@@ -216,6 +227,7 @@ def read_births(folder: Path) -> tuple[int, dict[str, Births]]:
         raise FileNotFoundError(f"{folder} holds no checkpoint yet")
     place = folder.absolute() / str(max(steps)) / "state"
     try:
+        check_sums(place.parent, "state/")
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.metadata(place).item_metadata.tree
             wanted = jax.tree_util.tree_map_with_path(_if_of_births, tree, is_leaf=_has_shape)

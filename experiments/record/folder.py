@@ -127,8 +127,9 @@ def check_config(folder: Folder, config: ConfigDict) -> None:
     if config.overwrite or not written:
         return
     earlier = read_json(written[0])
-    if config.replay.store == "auto" and config.resume:
-        config.replay.store = earlier["replay"]["store"]  # the choice of then
+    store = flatten(earlier).get("replay.store")
+    if config.replay.store == "auto" and config.resume and isinstance(store, str):
+        config.replay.store = store  # the choice of then
     if not config.resume and folder.config.exists():
         raise FileExistsError(
             f"{folder.root} holds a run already; give --config.exp_id another name, "
@@ -140,6 +141,17 @@ def check_config(folder: Folder, config: ConfigDict) -> None:
             f"{folder.root} holds a run with another config ({'; '.join(differing)}); give --config.exp_id another "
             "name, or start anew with --config.resume=False --config.overwrite=True"
         )
+
+
+def check_trained_with(folder: Path, config: dict[str, Any]) -> None:
+    """ValueError where a run's `config.json` is not the one that its networks were trained with."""
+    for path in sorted(folder.glob("*/model/config.json")):
+        differing = _differences(read_json(path), config)
+        if differing:
+            raise ValueError(
+                f"{folder / 'config.json'} is not what the networks in {path.parent} were trained with "
+                f"({'; '.join(each.replace(' there', ' when trained') for each in differing)}); set it back"
+            )
 
 
 def open_folder(folder: Folder, config: ConfigDict) -> None:
@@ -160,7 +172,8 @@ def open_folder(folder: Folder, config: ConfigDict) -> None:
     if folder.versions.exists():
         first = read_json(folder.versions)
         changed = {key: value for key, value in now.items() if first.get(key) != value}
-        now = first | {"resumed": [*first.get("resumed", []), changed]}
+        resumed = first.get("resumed", [])
+        now = first | {"resumed": [*(resumed if isinstance(resumed, list) else []), changed]}
     write_json(folder.versions, now)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,27 +109,51 @@ def read_metrics(path: Path) -> list[dict]:
     """The rows of a `metrics.jsonl`; none if there is no file. A last line that a kill cut short is left out.
 
     Raises:
-        ValueError: a line is no JSON.
+        ValueError: a line is no row.
     """
     if not path.exists():
         return []
     try:
         lines = path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); mend or remove the lines that are no JSON") from error
+        rows = [_row(line) for line in lines if line.endswith("\n")]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); mend or remove the lines that are no rows") from error
+    for before, after in pairwise(rows):
+        if after["frame"] < before["frame"]:
+            raise ValueError(
+                f"{path} is damaged (frame {after['frame']} follows on {before['frame']}); mend or remove these lines"
+            )
+    return rows
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+def _row(line: str) -> dict[str, Any]:
+    """A line of numbers by name, null for NaN.
 
     Raises:
-        ValueError: it holds no JSON.
+        ValueError: it is none.
+    """
+    row = json.loads(line)
+    if not isinstance(row, dict) or not all(type(row.get(name)) is int for name in ("step", "frame")):
+        raise ValueError(f"no row with step and frame: {line[:40]!r}")
+    for name, value in row.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{name} is no number: {value!r}"[:80])
+    return row
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds, by name.
+
+    Raises:
+        ValueError: it holds no JSON, or nothing with names.
     """
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged, it holds no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged, it holds no JSON object")
+    return found
 
 
 def write_json(path: Path, value: object) -> None:

@@ -151,7 +151,7 @@ class Monitor:
         with saving(self._folder, self._checkpoints):
             # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
             for i, seed in enumerate(self._experiment.config.seeds):
-                save_model(self._folder.seed(seed) / "model", run.learner.agent, i)
+                save_model(self._folder.seed(seed) / "model", run.learner.agent, i, self._folder.config)
             self._checkpoints.save(*self._experiment.kept(run))
 
     def rescue(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from agents.types import Agent, AgentState
+from experiments.build.checks import validate
 from experiments.build.default_settings import RunSettings
 from experiments.build.experiment import setup
 from experiments.record.checkpoints import load_agent
-from experiments.record.folder import compared
+from experiments.record.folder import check_trained_with, compared
 from experiments.record.metrics_files import read_json
 from experiments.train.rollout import Stack, stack_frames
 from experiments.train.step import greedy_action
@@ -29,11 +31,23 @@ def read_config(folder: Path) -> ConfigDict:
 
     Raises:
         FileNotFoundError: the folder holds no run.
-        ValueError: its config is damaged.
+        ValueError: its config is damaged, or not the one that its networks were trained with.
     """
-    if not (folder / "config.json").exists():
+    path = folder / "config.json"
+    if not path.exists():
         raise FileNotFoundError(f"{folder} holds no config.json; give a folder that experiments.run has made")
-    return ConfigDict(_with_tuples(_with_new_keys(read_json(folder / "config.json"))))
+    saved = read_json(path)
+    groups = [name for name, value in vars(RunSettings()).items() if is_dataclass(value)]
+    for group in ("env", "agent", *groups):
+        if not isinstance(saved.get(group, {}), dict):
+            raise ValueError(f"{path} is damaged, its {group} is no group of settings")
+    check_trained_with(folder, saved)
+    try:
+        config = ConfigDict(_with_tuples(_with_new_keys(saved)))
+        validate(config)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, or of another version: {error}") from error
+    return config
 
 
 def _with_new_keys(saved: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def rows(folder, seed=0):
         (["--over=agent.tau=1,1"], "error: two runs would have one name, tau=1"),
         (["--over=agent.tau=1", "--slurm.partition=gpu"], "error: --slurm.KEY=VALUE goes with --launcher=submitit"),
         (["--over=agent.tau=1", "--launcher=submitit", "--slurm.cluster=moon"], "error: --slurm.cluster must be"),
+        (["--over=agent.tau=1", "--launcher=submitit", "--ray.num_cpus=1"], "error: --ray.KEY=VALUE goes with"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(arguments, sentence):
@@ -156,6 +157,31 @@ def test_jobs_of_submitit_survive_the_sweep_go_back_into_the_queue_and_end_as_so
     for tau in ("0.1", "0.2"):
         own = [f"--config.results_dir={tmp_path / 'solo'}", f"--config.exp_id=tau={tau}", f"--config.agent.tau={tau}"]
         finished(program(*own, "--config.total_frames=2000", module="experiments.run"))
+        assert rows(root / f"tau={tau}_Pendulum-v1") == rows(tmp_path / "solo" / f"tau={tau}_Pendulum-v1")
+
+
+@pytest.mark.slow
+def test_runs_on_ray_survive_the_sweep_and_their_own_death_and_end_as_solo_runs_do(tmp_path):
+    pytest.importorskip("ray")
+    arguments = [f"--config.results_dir={tmp_path}", "--launcher=ray", "--max-parallel=2", "--config.total_frames=2000"]
+    arguments += ["--config.checkpoint_every=100", "--over=agent.tau=0.1,0.2,0.3"]
+    root = tmp_path / "td3_ne_smoke_sweep"
+    sweep = program(*arguments)
+    wait_for(lambda: len(list(root.glob("*/0/metrics.jsonl"))) == 2)
+    wait_for(lambda: any(path.name.isdigit() for path in root.glob("*/checkpoint/*")))
+    victim, other = wait_for(lambda: len(found := runs_of(sweep)) == 2 and found)
+    victim.kill()  # and the sweep starts it again
+    wait_for(lambda: victim.pid not in [each.pid for each in runs_of(sweep)] and len(runs_of(sweep)) == 2)
+    sweep.kill()
+    sweep.wait()
+    wait_for(lambda: not other.is_running() or other.status() == psutil.STATUS_ZOMBIE)  # saves and stops
+    out, _ = finished(program(*arguments))
+    assert "3 runs: 3 done" in out
+    assert any("resuming at frame" in path.read_text() for path in (root / "logs").iterdir())
+    for tau in ("0.1", "0.2", "0.3"):
+        own = [f"--config.results_dir={tmp_path / 'solo'}", f"--config.exp_id=tau={tau}", f"--config.agent.tau={tau}"]
+        own += ["--config.total_frames=2000", "--config.checkpoint_every=100"]
+        finished(program(*own, module="experiments.run"))
         assert rows(root / f"tau={tau}_Pendulum-v1") == rows(tmp_path / "solo" / f"tau={tau}_Pendulum-v1")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.launch.overrides import make_overrides, name_runs, shared_arguments, split_values
+from experiments.launch.overrides import make_overrides, name_runs, settings_given, shared_arguments, split_values
 
 
 def test_every_value_goes_with_every_other():
@@ -116,3 +116,11 @@ def test_what_holds_for_all_runs_is_taken_from_the_command_line():
     assert shared_arguments(argv, [{"a": "1"}]) == ["--config", "f.py", "--config.batch_size=8", "--noconfig.resume"]
     with pytest.raises(ValueError, match=r"a is set for all runs by --config\.a, and varies"):
         shared_arguments(["--config.a=2"], [{"a": "1"}])
+
+
+def test_settings_of_a_launcher_are_numbers_and_words():
+    argv = ["--slurm.partition=gpu", "--slurm.mem_gb=64", "-slurm.signal_delay_s=30", "--slurm.time=1:00", "--ray.x=1"]
+    assert settings_given(argv, "slurm") == {"partition": "gpu", "mem_gb": 64, "signal_delay_s": 30, "time": "1:00"}
+    assert settings_given([*argv, "--config.a=1"], "ray") == {"x": 1}
+    with pytest.raises(ValueError, match=r"--slurm\.gpus must be --slurm\.KEY=VALUE"):
+        settings_given(["--slurm.gpus"], "slurm")

@@ -8,16 +8,7 @@ from types import SimpleNamespace
 import pytest
 from planned import planned
 
-from experiments.launch.slurm import Job, SubmititLauncher, load_submitit, read_settings
-
-
-def test_numbers_are_numbers_and_words_are_words():
-    found = read_settings(
-        ["--slurm.partition=gpu", "--slurm.mem_gb=64", "-slurm.signal_delay_s=30", "--slurm.time=1:00"]
-    )
-    assert found == {"partition": "gpu", "mem_gb": 64, "signal_delay_s": 30, "time": "1:00"}
-    with pytest.raises(ValueError, match=r"--slurm\.gpus must be --slurm\.KEY=VALUE"):
-        read_settings(["--slurm.gpus"])
+from experiments.launch.slurm import Job, SubmititLauncher, load_submitit
 
 
 def test_without_the_package_the_line_for_pip_is_told(monkeypatch):

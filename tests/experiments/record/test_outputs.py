@@ -277,7 +277,7 @@ def command(*arguments, config="dmc_pixels.py:smoke"):
     ("argument", "sentence"),
     [
         ("--config.env.nam=x", "error: the config has no key env.nam; did you mean name?"),
-        ("--config.batch_size=many", "error: flag --config.batch_size=many: invalid literal"),
+        ("--config.batch_size=many", "error: batch_size must be a whole number, got 'many'"),
         ("oops", "error: what is 'oops'?"),
     ],
 )
