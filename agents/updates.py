@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, TypeVar, no_type_check
+from typing import Any, NamedTuple, TypeVar, no_type_check
 
 import flax.linen as nn
 import jax
@@ -52,8 +52,11 @@ State = TypeVar("State")
 
 def freeze(state: State, when: Bool[Array, ""]) -> State:
     """An agent's state whose networks learn no more, where `when` holds."""
-    parts = {name: part for name, part in train_states(state).items() if part.frozen is not None}
-    return replace(state, **{name: replace(part, frozen=part.frozen | when) for name, part in parts.items()})
+    found: Any = state
+    parts = {name: (part, part.frozen) for name, part in train_states(state).items()}
+    return replace(
+        found, **{n: replace(part, frozen=old | when) for n, (part, old) in parts.items() if old is not None}
+    )
 
 
 def create_train_state(optimiser: Optimiser, key: Key[Array, ""], params: Params) -> TrainState:

@@ -10,11 +10,11 @@ from programs import forget_programs
 install_import_hook(["ne_jax", "agents"], "beartype.beartype")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and compute little: with optimisation, compiling takes four times as long. The fusion emitters stay
-# on: without them, and without optimisation, DrQ's actions came out as NaN (jax 0.10.2, 2026-11-24).
+# Tests compile much and compute little: with optimisation and fusion emitters, compiling takes ten times as long.
 FLAGS = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))

@@ -178,7 +178,7 @@ class HostPool:
             raise ValueError(f"The pool of {self.spec.name} takes actions of shape {expected}, got {actions.shape}")
         answers = self._answers("step", [(action,) for action in actions])
         self.failed = np.array([isinstance(answer, _Failed) for answer in answers])
-        for lane in np.flatnonzero(self.failed):
+        for lane in map(int, np.flatnonzero(self.failed)):
             lost = TimeStep(self._scenes[lane], np.float32(0), np.bool_(False), np.bool_(True))
             first = self._anew(lane, int(self._episode[lane]) + 1, answers[lane].error)
             answers[lane] = (lost, self._scenes[lane] if first is None else first)

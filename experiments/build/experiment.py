@@ -122,8 +122,9 @@ def setup(config: ConfigDict) -> Experiment:
     devices = choose_devices(config)
     tasks = make_tasks(config)
     kind = kind_of(config)
-    build = _on_host if isinstance(kind, HostKind) else _on_device
-    return build(config, kind, tasks, devices)
+    if isinstance(kind, HostKind):
+        return _on_host(config, kind, tasks, devices)
+    return _on_device(config, kind, tasks, devices)
 
 
 def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None, devices: SeedDevices) -> Experiment:

@@ -30,6 +30,7 @@ from experiments.record.stopping import StopRequest
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
 from experiments.record.wandb_runs import WandbRun
+from experiments.train.evaluation import Evaluation
 from experiments.train.loop import Run
 from experiments.train.state import MetricAccumulator
 from experiments.train.tasks import Evaluated, TaskSequence, read_history, summarise

@@ -118,7 +118,7 @@ class SeedDevices:
         return jnp.concatenate([leaf, leaf[:extra]]) if extra else leaf
 
 
-def _host() -> jax.Device:
+def _host() -> Any:
     """The host's memory; where JAX_PLATFORMS leaves it out, that of the first device."""
     with suppress(RuntimeError):
         return jax.local_devices(backend="cpu")[0]

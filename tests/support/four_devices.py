@@ -56,9 +56,20 @@ def same_run(one: Run, other: Run):
 def experiment_of(built, devices, pool) -> Experiment:
     """What knows how a checkpoint is made of it."""
     unused: Any = None
-    parts = dict(zip(built._fields, built))
-    kept = {name: parts[name] for name in ("agent", "replay", "schedule", "steps", "keys")}
-    return Experiment(unused, built.env.spec, *kept.values(), "", pool, unused, unused, devices=devices)
+    return Experiment(
+        config=unused,
+        spec=built.env.spec,
+        agent=built.agent,
+        replay=built.replay,
+        schedule=built.schedule,
+        steps=built.steps,
+        keys=built.keys,
+        store="",
+        pool=pool,
+        evaluator=unused,
+        train=unused,
+        devices=devices,
+    )
 
 
 def loops(seeds, count, kind="reader", **settings):
@@ -103,6 +114,7 @@ def resumed(seeds, counts, folder, kind="reader"):
     """Every part on another number of devices is one run."""
     built = build(kind, seeds=seeds, num_envs=2)
     whole, _ = train(built)
+    kept = whole
     ends = [*range(40 // len(counts), 40, 40 // len(counts))][: len(counts) - 1]
     for count, end in zip(counts, [*ends, None], strict=True):
         many, devices = spread(built, count)

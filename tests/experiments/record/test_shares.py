@@ -88,7 +88,9 @@ def test_the_loop_tells_it_of_every_step():
         act=takes(2, choice), learn=takes(0, "learner"), remember=takes(1, "rollout"), forget=None
     )
     pool: Any = SimpleNamespace(lanes=2, step=takes(3, None))
-    start: Any = Run(0, "learner", "rollout")
+    learner: Any = "learner"
+    rollout: Any = "rollout"
+    start = Run(0, learner, rollout)
     keys: Any = None
     train_on_host(programs, Schedule(steps, 10), pool, keys, start, lambda run: run, stopwatch=watch)
     assert watch.steps == pytest.approx(steps / 8, abs=3)

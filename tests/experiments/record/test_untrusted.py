@@ -51,8 +51,8 @@ class Learned:
 
 def small_run() -> Run:
     net = create_train_state(Optimiser(optax.adam(1e-3)), jax.random.key(0), {"w": jnp.ones((1, 2, 3))})
-    parts: Any = ({"scene": jnp.zeros(3)}, jnp.zeros(1), jnp.zeros(1), jnp.zeros(1))
-    rollout: Any = RolloutState(*parts, MetricAccumulator.of(0.0), None, None)
+    replay: Any = {"scene": jnp.zeros(3)}
+    rollout = RolloutState(replay, jnp.zeros(1), jnp.zeros(1), jnp.zeros(1), MetricAccumulator.of(0.0))
     agent = Learned(jax.tree.map(jnp.atleast_1d, net), {"w": jnp.zeros((1, 4))})
     return Run(3, LearnerState(agent, MetricAccumulator.of({"loss": 0.0})), rollout)
 
