@@ -10,7 +10,7 @@ from experiments.streams.types import Stream
 
 _control = partial(control_stream, performance="training return per episode", seconds=110, settings="relabelled")
 _states = partial(_control, count=5, late=3)
-_pixels = partial(_control, count=12, late=5)
+_pixels = partial(_control, count=8, late=5)
 LAYER_NORM = (("agent.layer_norm", True),)
 """Before each ReLU of actor and critic; such a stream has references of its own, with it."""
 
