@@ -58,7 +58,7 @@ def _picture(run: RunData, path: str, layer: Births) -> Markup:
     there, size = int(layer.exists.sum()), layer.exists.size
     first = int((layer.exists & (layer.born == 0)).sum())
     words = f"{name}: {there:,} of {size:,} weights exist ({there / size:.0%})"
-    words += f"; {first / there:.0%} of them are there from the start." if there else "."
+    words += f"; {first / there:.0%} of them are there from the start, the others were born later." if there else "."
     if grey.size < size:
         words += (
             f" {grey.shape[1]} of {exists.shape[1]} units and {grey.shape[0]} of {exists.shape[0]} inputs are shown."

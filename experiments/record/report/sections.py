@@ -89,25 +89,31 @@ def summary(runs: Sequence[RunData]) -> Markup:
     """What is compared, in a table, and what to know of the data."""
     several = len(by_task(runs)) > 1  # else the page's heading says it
     head = ["Run", "Method", *(["Task"] if several else []), "Seeds", "Frames per seed", "Final score", "Mean score"]
-    head += ["Active units at the end", "Density at the end", "Frames per second"]
+    head += ["Active units at the end", "Dormant units at the end", "Density at the end", "Frames per second"]
     rows = []
     for run in runs:
-        units, density = (last_value(run, f"plasticity/{name}").middle for name in ("fau", "density"))
+        units, dormant, density = (
+            last_value(run, f"plasticity/{name}").middle for name in ("fau", "dormant_ratio", "density")
+        )
         rows.append(
             [
                 tag("span", key_sample(run.style), run.label, class_="who"), run.method,
                 *([run.task] if several else []), len(run.seeds), f"{run.reached:,.0f}",
                 _shown(final_score(run, "eval/return")), _shown(mean_score(run, "eval/return")),
-                _share(units), _share(density), number(median_value(run, "time/frames_per_second"), 3),
+                _share(units), _share(dormant), _share(density), number(median_value(run, "time/frames_per_second"), 3),
             ]
         )  # fmt: skip
     notes = [(run.label, note) for run in runs for note in run.notes] + _between(runs)
     told = [tag("li", tag("strong", who), f": {note}.") for who, note in notes]
     heading = tag("h3", "What to know of these data")
     caption = (
-        f"The runs. {INTERVAL} Frames per second: median over log points, all seeds together, without evaluations."
+        f"The runs. {INTERVAL} Final score: mean over the evaluations in the last fifth. Active units: the share that one "
+        "input activates, on average; dormant ones no input of a batch activates. Frames per second: median over log points, all seeds "
+        "together, without evaluations."
     )
-    return join([table(caption, head, rows), *([heading, tag("ul", *told, class_="notes")] if told else [])])
+    seeds = sum(len(run.seeds) for run in runs)
+    clean = tag("p", f"All {seeds} seeds have come to the end; no number is missing, and no line is damaged.")
+    return join([table(caption, head, rows), *([heading, tag("ul", *told, class_="notes")] if told else [clean])])
 
 
 def _between(runs: Sequence[RunData]) -> list[tuple[str, str]]:
@@ -121,6 +127,11 @@ def _between(runs: Sequence[RunData]) -> list[tuple[str, str]]:
             said.append((names, "they have different lengths; each final score is that of its own end"))
         if len({tuple(seed.name for seed in run.seeds) for run in group}) > 1:
             said.append((names, "they have different seeds"))
+        if len({f"{run.versions.get('commit')}" for run in group}) > 1:
+            said.append((names, "they were made by different commits of the code; see Versions"))
+        changed = [run.label for run in group if f"{run.versions.get('commit')}".endswith("+changes")]
+        if changed:
+            said.append((", ".join(changed), "made by code with changes that no commit holds"))
     return said
 
 
@@ -225,9 +236,17 @@ def _efficiency(runs: Sequence[RunData]) -> Markup:
     rows = [[run.label, *(_reached(run, goal) for goal in aims.values())] for run in runs]
     caption = (
         f"Sample efficiency: frames to {SHARES[0]:.0%} and {SHARES[1]:.0%} of the way from the random policy to the "
-        "best final score here. The first evaluation that is at least as high counts. " + INTERVAL
+        f"best final score here{_from(aims)}. Of each seed the first evaluation that is at least as high counts; the "
+        "mean of these frames need not be one of an evaluation. " + INTERVAL
     )
     return table(caption, head, rows)
+
+
+def _from(aims: dict[float, float]) -> str:
+    """Where the way begins and ends, which two points of it decide."""
+    (one, low), (other, high) = aims.items()
+    slope = (high - low) / (other - one)
+    return f", from {number(low - one * slope)} to {number(low + (1 - one) * slope)}"
 
 
 def _improvements(runs: Sequence[RunData]) -> Markup:

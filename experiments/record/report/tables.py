@@ -21,11 +21,11 @@ def config_differences(runs: Sequence[RunData]) -> Markup:
     """The settings that differ between runs, and behind them all."""
     keys = list(dict.fromkeys(key for run in runs for key in run.config))
     differing = [key for key in keys if len({_shown(run, key) for run in runs}) > 1]
-    told = [key for key in differing if key not in NOT_COMPARED and not key.startswith("video.")]
+    told = [key for key in differing if key not in (*NOT_COMPARED, "exp_id") and not key.startswith("video.")]
     head = ["Setting", *(run.label for run in runs)]
     parts: list[object] = []
     if len(runs) > 1 and told:
-        caption = "Settings that differ, but for those that say how to start and where to write."
+        caption = "Settings that differ; names and folders are left out."
         parts.append(table(caption, head, [[key, *(_shown(run, key) for run in runs)] for key in told]))
     elif len(runs) > 1:
         parts.append(tag("p", "No setting differs that changes what is computed."))
