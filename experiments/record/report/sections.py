@@ -107,9 +107,9 @@ def summary(runs: Sequence[RunData]) -> Markup:
     told = [tag("li", tag("strong", who), f": {note}.") for who, note in notes]
     heading = tag("h3", "What to know of these data")
     caption = (
-        f"The runs. {INTERVAL} Final score: mean over the evaluations in the last fifth. Active units: the share that one "
-        "input activates, on average; dormant ones no input of a batch activates. Frames per second: median over log points, all seeds "
-        "together, without evaluations."
+        f"The runs. {INTERVAL} Final score: mean over the evaluations in the last fifth. Active units: the share that "
+        "one input activates, on average; dormant ones no input of a batch activates. Frames per second: median over "
+        "log points, all seeds together, without evaluations."
     )
     seeds = sum(len(run.seeds) for run in runs)
     clean = tag("p", f"All {seeds} seeds have come to the end; no number is missing, and no line is damaged.")
