@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import scalar
-
-from experiments.record.video import animation
 
 
 class Board(Protocol):
@@ -33,33 +26,6 @@ class Board(Protocol):
         """No more comes."""
 
 
-class EventFile:
-    """A file for TensorBoard that is written at once.
-
-    tensorboardX's own `SummaryWriter` writes in a thread: nobody hears that the disk is full, and who writes then waits
-    for that thread for ever.
-
-    Args:
-        folder: where it lies; made if absent.
-        begin: what earlier files of the folder hold of this frame and later ones is not shown.
-    """
-
-    def __init__(self, folder: Path, begin: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"))
-        self._writer.write_event(Event(step=begin, session_log=SessionLog(status=SessionLog.START)))
-
-    def write(self, frame: int, *summaries: Summary) -> None:
-        """Scalars and images of a frame."""
-        for each in summaries:
-            self._writer.write_event(Event(wall_time=time.time(), step=frame, summary=each))
-        self._writer.flush()
-
-    def close(self) -> None:
-        """No more comes."""
-        self._writer.close()
-
-
 class SeedWriter:
     """Writes what one seed measures. On resume, what lies beyond the checkpoint is dropped: it will be measured again.
 
@@ -70,6 +36,8 @@ class SeedWriter:
     """
 
     def __init__(self, folder: Path, frame: int, board: Board | None = None) -> None:
+        from experiments.record.event_file import EventFile  # takes seconds, which readers of metrics need not wait
+
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
         rows = [row for row in read_metrics(self._path) if row["frame"] <= frame] if frame else []
@@ -83,7 +51,7 @@ class SeedWriter:
         row = {"step": step, "frame": frame} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._lines.write(json.dumps(row) + "\n")
         self._lines.flush()
-        self._events.write(frame, *(scalar(name, value) for name, value in values.items() if math.isfinite(value)))
+        self._events.write(frame, {name: value for name, value in values.items() if math.isfinite(value)})
         if self._other:
             self._other.write(step, {"step": step, "frame": frame} | values)
 
@@ -91,9 +59,7 @@ class SeedWriter:
         self, step: int, frame: int, frames: UInt8[np.ndarray, "steps height width 3"], fps: int, mp4: Path
     ) -> None:
         """A rollout, which lies in `mp4` already. TensorBoard gets a small animation of it, among its images."""
-        encoded, height, width = animation(frames, fps)
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-        self._events.write(frame, Summary(value=[Summary.Value(tag="eval/video", image=image)]))
+        self._events.film(frame, frames, fps)
         if self._other:
             self._other.film(step, frame, mp4)
 

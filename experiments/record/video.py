@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import imageio_ffmpeg
-import mediapy
 import numpy as np
 from jaxtyping import UInt8
 
 
+def _mediapy() -> Any:
+    """The library, which brings matplotlib along and so takes seconds, with the ffmpeg of imageio-ffmpeg."""
+    import imageio_ffmpeg
+    import mediapy
+
+    mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    return mediapy
+
+
 def write_video(path: Path, frames: UInt8[np.ndarray, "steps height width 3"], fps: int) -> None:
     """Write an mp4; odd sizes are padded by one row or column, because H.264 wants even ones."""
-    mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    mediapy = _mediapy()
     path.parent.mkdir(parents=True, exist_ok=True)
     odd = [(0, 0), *((0, n % 2) for n in frames.shape[1:3]), (0, 0)]
     mediapy.write_video(path, np.pad(frames, odd, mode="edge"), fps=fps)
@@ -24,10 +32,9 @@ SMALL, FEW = 128, 100
 
 def animation(frames: UInt8[np.ndarray, "steps height width 3"], fps: int) -> tuple[bytes, int, int]:
     """A small GIF, as long as the video: every so many frames, every so many pixels; also its height and width."""
-    mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
     every, apart = -(-len(frames) // FEW), -(-max(frames.shape[1:3]) // SMALL)
     few = frames[::every, ::apart, ::apart]
-    return mediapy.compress_video(few, fps=fps / every, codec="gif"), *few.shape[1:3]
+    return _mediapy().compress_video(few, fps=fps / every, codec="gif"), *few.shape[1:3]
 
 
 def grid(frames: UInt8[np.ndarray, "seeds steps height width 3"]) -> UInt8[np.ndarray, "steps height2 width2 3"]:

@@ -21,6 +21,8 @@ from experiments.train.loop import Run
 from experiments.train.network_metrics import all_masks
 from experiments.train.state import LearnerState, MetricAccumulator, RolloutState
 
+FROM_PIXELS = ("ne", "lifelong_ne", "redo")
+"""Methods that the default suite tries from pixels too."""
 TOGETHER = ("ne+redo", "static+regenerative_l2", "rigl+reset", "static+plasticity_injection")
 
 
@@ -43,8 +45,14 @@ def agent_of(name, **plasticity):
     return make_agent(config, spec, make_optimisers(config, UPDATES)), config
 
 
-@pytest.mark.parametrize("name", ["td3", "drq"])
-@pytest.mark.parametrize("method", [*METHODS, *TOGETHER, "none"])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        pytest.param(method, name, marks=[pytest.mark.slow] if name == "drq" and method not in FROM_PIXELS else [])
+        for method in (*METHODS, *TOGETHER, "none")
+        for name in ("td3", "drq")
+    ],
+)
 def test_every_method_starts_and_is_saved(name, method, tmp_path):
     """All that a method keeps of a network goes into a checkpoint and comes back, leaf for leaf."""
     agent, config = agent_of(name, method=method)

@@ -76,7 +76,7 @@ def test_weights_leave_in_rounds_between_the_delayed_updates():
     assert any((mask & ~after[key]).any() for key, mask in before.items())
 
 
-@pytest.mark.parametrize(("delay", "every"), TIMES[:3])
+@pytest.mark.parametrize(("delay", "every"), [TIMES[0], TIMES[2], pytest.param(*TIMES[1], marks=pytest.mark.slow)])
 def test_layers_grow_on_schedule(delay, every):
     schedule: Any = density_schedule(network_settings(settings("ne", every), "actor"), UPDATES)
     for name in ("critic", "actor"):

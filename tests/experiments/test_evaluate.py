@@ -22,7 +22,9 @@ def program(name, *args):
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize(("name", "flag"), [("evaluate", "run"), ("transfer", "run"), ("report", "run")])
+@pytest.mark.parametrize(
+    ("name", "flag"), [("evaluate", "run"), ("report", "run"), pytest.param("transfer", "run", marks=pytest.mark.slow)]
+)
 def test_a_folder_without_a_run_is_a_sentence(tmp_path, name, flag):
     done = program(name, f"--{flag}={tmp_path}")
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr

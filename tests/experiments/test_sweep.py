@@ -36,15 +36,17 @@ def rows(folder, seed=0):
     return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in found]
 
 
+REFUSED = [
+    ([], "error: a sweep needs what varies"),
+    (["--over=agent.tau=1,1"], "error: two runs would have one name, tau=1"),
+    (["--over=agent.tau=1", "--slurm.partition=gpu"], "error: --slurm.KEY=VALUE goes with --launcher=submitit"),
+    (["--over=agent.tau=1", "--launcher=submitit", "--slurm.cluster=moon"], "error: --slurm.cluster must be"),
+    (["--over=agent.tau=1", "--launcher=submitit", "--ray.num_cpus=1"], "error: --ray.KEY=VALUE goes with"),
+]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ([], "error: a sweep needs what varies"),
-        (["--over=agent.tau=1,1"], "error: two runs would have one name, tau=1"),
-        (["--over=agent.tau=1", "--slurm.partition=gpu"], "error: --slurm.KEY=VALUE goes with --launcher=submitit"),
-        (["--over=agent.tau=1", "--launcher=submitit", "--slurm.cluster=moon"], "error: --slurm.cluster must be"),
-        (["--over=agent.tau=1", "--launcher=submitit", "--ray.num_cpus=1"], "error: --ray.KEY=VALUE goes with"),
-    ],
+    ("arguments", "sentence"), [REFUSED[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in REFUSED[1:])]
 )
 def test_what_cannot_be_is_a_sentence(arguments, sentence):
     _, err = finished(program(*arguments), 2)

@@ -277,8 +277,10 @@ def command(*arguments, config="dmc_pixels.py:smoke"):
     ("argument", "sentence"),
     [
         ("--config.env.nam=x", "error: the config has no key env.nam; did you mean name?"),
-        ("--config.batch_size=many", "error: batch_size must be a whole number, got 'many'"),
-        ("oops", "error: what is 'oops'?"),
+        pytest.param(
+            "--config.batch_size=many", "error: batch_size must be a whole number, got 'many'", marks=pytest.mark.slow
+        ),
+        pytest.param("oops", "error: what is 'oops'?", marks=pytest.mark.slow),
     ],
 )
 def test_a_bad_command_line_is_one_sentence(argument, sentence):
@@ -288,7 +290,7 @@ def test_a_bad_command_line_is_one_sentence(argument, sentence):
     assert err.startswith(sentence) and err.count("\n") == 1, err
 
 
-@pytest.mark.parametrize("file", ["gymnax_states", "mujoco_states"])
+@pytest.mark.parametrize("file", ["gymnax_states", pytest.param("mujoco_states", marks=pytest.mark.slow)])
 def test_an_unknown_variant_is_one_sentence(file):
     process = command(config=f"{file}.py:smok")
     _, err = process.communicate(timeout=120)

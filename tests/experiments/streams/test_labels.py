@@ -36,6 +36,7 @@ def test_a_row_for_each_seed_and_task_with_what_is_measured(dense):
         assert {"dead/hidden_0", "dead/hidden_1", "capacity", "head_norm"} <= set(row.measures)
 
 
+@pytest.mark.slow
 def test_an_injection_finds_its_room():
     rows = rows_of(Arm("plasticity_injection", {"plasticity.method": "plasticity_injection"}))
     for row in rows.values():
@@ -43,6 +44,7 @@ def test_an_injection_finds_its_room():
         assert {"dead/trunk/hidden_0", "dead/fresh/hidden_1"} <= set(row.measures)
 
 
+@pytest.mark.slow
 def test_a_network_learns_labels_that_have_no_rule():
     stream = labels.labels_stream(tasks=1, late=1, updates=2_000, hidden=(64, 64))
     for row in stream.run(DENSE, (0, 1), Path("unused"), lambda share: None):

@@ -29,7 +29,9 @@ def test_tuned_settings_are_candidates():
             assert settings in candidates[method], method
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize(
+    "name", [each if "_" not in each else pytest.param(each, marks=pytest.mark.slow) for each in STREAMS]
+)
 def test_every_stream_takes_all_methods_and_candidates(name):
     stream = STREAMS[name]
     for arm in [*arms_of(stream, []), *tuning.candidate_arms(stream, [])]:
@@ -70,6 +72,7 @@ def test_the_best_is_chosen_by_its_performance_in_late_tasks():
     assert tuning.best_settings(compared) == {"redo": {"redo.tau": 0.025}}
 
 
+@pytest.mark.slow
 def test_the_program_writes_what_it_found(monkeypatch, tmp_path):
     for name in list(STREAMS):
         monkeypatch.delitem(STREAMS, name)
