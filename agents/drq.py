@@ -39,6 +39,7 @@ from agents.updates import (
     exploration_action,
     linear_schedule,
     polyak_update,
+    smaller,
     truncated_normal,
 )
 from settings import setting
@@ -154,7 +155,7 @@ def actor_loss(
     It moves the actor alone, never the encoder.
     """
     action = noisy_action(settings, nets, params, features, key, step)
-    value = nets.critic.apply(critic, features, action).min(axis=0).mean()
+    value = smaller(nets.critic.apply(critic, features, action)).mean()
     return saturation_loss(settings, nets, params, features) - value
 
 

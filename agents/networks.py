@@ -17,7 +17,7 @@ import ne_jax
 from agents.encoder import VisionSettings, make_encoder
 from agents.layers import MLP, Activation, Init, Injectable, Projection
 from agents.types import Clock, Obs, Params, Transition
-from agents.updates import MakeOptimiser, Network, TrainState, make_network
+from agents.updates import MakeOptimiser, Network, TrainState, make_network, smaller
 from settings import check, setting
 
 
@@ -253,4 +253,4 @@ def values(
 ) -> Float[Array, " batch"]:
     """min(Q1, Q2)(s, a)."""
     features = encode(nets, encoder_params(state), obs)
-    return nets.critic.apply(state.critic.params, features, action).min(axis=0)
+    return smaller(nets.critic.apply(state.critic.params, features, action))

@@ -46,6 +46,7 @@ from agents.updates import (
     clipped_double_q_target,
     create_train_state,
     polyak_update,
+    smaller,
 )
 from settings import setting
 
@@ -176,7 +177,7 @@ def actor_loss(
 ) -> tuple[Float[Array, ""], Float[Array, " batch"]]:
     """mean alpha log pi(a|s) - min(Q1, Q2)(s, a) at an action of the policy (eqs. 7 and 9), and log pi(a|s)."""
     action, log_prob = sample_action(nets, params, features, key)
-    min_q = nets.critic.apply(critic, features, action).min(axis=0)
+    min_q = smaller(nets.critic.apply(critic, features, action))
     return (temperature * log_prob - min_q).mean(), log_prob
 
 

@@ -160,11 +160,20 @@ def sync_target(target: Params, model: TrainState) -> Params:
     return ne_jax.apply(ne_jax.masks(model.opt_state), ne_jax.replace_leaves(target, followed))
 
 
+def smaller(values: Float[Array, "2 batch"]) -> Float[Array, " batch"]:
+    """The smaller of twin values.
+
+    Not `values.min(axis=0)`: its gradient compares the values with their minimum, and is 0 / 0 where a compiler
+    computes them twice, with other roundings.
+    """
+    return jnp.minimum(values[0], values[1])
+
+
 def clipped_double_q_target(
     reward: Float[Array, " batch"], discount: Float[Array, " batch"], next_values: Float[Array, "2 batch"]
 ) -> Float[Array, " batch"]:
     """r + discount * min(Q1, Q2), the clipped double-Q target (TD3, Fujimoto et al. 2018, eq. 10)."""
-    return jax.lax.stop_gradient(reward + discount * next_values.min(axis=0))
+    return jax.lax.stop_gradient(reward + discount * smaller(next_values))
 
 
 def exploration_action(

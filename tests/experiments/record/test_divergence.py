@@ -13,13 +13,14 @@ from experiments.record.divergence import DivergenceGuard, diverged_seeds, witho
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import read_metrics
 from experiments.run import run
+from experiments.train.devices import ONE_DEVICE
 from experiments.train.health import Health
 from experiments.train.seeds import NEVER
 
 
 def test_what_went_first_is_named_once():
     experiment: Any = SimpleNamespace(
-        config=SimpleNamespace(seeds=(3, 5, 7)), spec=SimpleNamespace(action_repeat=2), steps=None, keys=None
+        config=SimpleNamespace(seeds=(3, 5, 7)), spec=SimpleNamespace(action_repeat=2), devices=ONE_DEVICE
     )
     health = Health(
         *(jnp.array(each) for each in ([NEVER, 40, NEVER], [NEVER, 12, NEVER], [0, 2, 0], [0, 0, 0], [0, 0, 1]))
