@@ -207,7 +207,7 @@ def test_the_released_preset_grows_as_the_released_code():
     assert config.review.auto_batch and config.review.every == 1 and config.review.mode == "none"
 
 
-@pytest.mark.parametrize("first_masks", ["random", "largest"])
+@pytest.mark.parametrize("first_masks", [pytest.param("random", marks=pytest.mark.slow), "largest"])
 def test_sparse_layers_begin_with_the_weights_that_the_setting_names(first_masks):
     drawn, _ = agent_of("td3", method="none")
     sparse, _ = agent_of("td3", method="ne", first_masks=first_masks)

@@ -173,7 +173,9 @@ def twins(pixels):
 close = functools.partial(np.testing.assert_allclose, rtol=0)
 ANY = (-0.5, 0.0, 0.5)  # actions to look at
 agents = pytest.mark.parametrize(
-    ("name", "pixels"), [("drq", True), ("td3", False), ("sac", False)], ids=["drq", "td3", "sac"]
+    ("name", "pixels"),
+    [("drq", True), ("td3", False), pytest.param("sac", False, marks=pytest.mark.slow)],
+    ids=["drq", "td3", "sac"],
 )
 all_agents = pytest.mark.parametrize(
     ("name", "pixels"),

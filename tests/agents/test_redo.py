@@ -71,7 +71,7 @@ def test_every_convolution_takes_part_and_projections_follow_the_last(algorithm)
 @pytest.mark.parametrize(
     "plasticity",
     [
-        dict(actor=dict(method="none")),
+        pytest.param(dict(actor=dict(method="none")), marks=pytest.mark.slow),
         pytest.param(dict(method="none", critic=dict(method="redo")), marks=pytest.mark.slow),
     ],
 )

@@ -23,10 +23,10 @@ def program(name, *args):
 
 
 @pytest.mark.parametrize(
-    ("name", "flag"), [("evaluate", "run"), ("report", "run"), pytest.param("transfer", "run", marks=pytest.mark.slow)]
+    "name", ["evaluate", *(pytest.param(n, marks=pytest.mark.slow) for n in ("report", "transfer"))]
 )
-def test_a_folder_without_a_run_is_a_sentence(tmp_path, name, flag):
-    done = program(name, f"--{flag}={tmp_path}")
+def test_a_folder_without_a_run_is_a_sentence(tmp_path, name):
+    done = program(name, f"--run={tmp_path}")
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr
     (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert str(tmp_path) in sentence

@@ -105,9 +105,9 @@ def test_a_lane_is_the_seed_alone(how):
     ("kind", "settings", "depths"),
     [
         ("td3", dict(num_envs=3, each=2), {2, 3}),  # the critic's rounds, and the actor's inside the delayed branch
-        ("td3", dict(num_envs=3, each=2, how="map"), {2, 3}),
+        pytest.param("td3", dict(num_envs=3, each=2, how="map"), {2, 3}, marks=pytest.mark.slow),
         ("drq", dict(how="map", every=2, store="frame"), {2}),
-        ("drq", dict(how="vmap"), {2}),
+        pytest.param("drq", dict(how="vmap"), {2}, marks=pytest.mark.slow),
     ],
 )
 def test_rounds_and_delays_stay_branches(kind, settings, depths):
