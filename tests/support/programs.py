@@ -1,5 +1,6 @@
 """Compiled programs, of which a process cannot keep any number."""
 
+import ctypes
 import gc
 import resource
 from pathlib import Path
@@ -22,6 +23,9 @@ def forget_programs():
 
         jax.clear_caches()
         gc.collect()
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # glibc's, which keeps what is freed
+            libc.malloc_trim(0)
         _kept[0] = _memory()
 
 
