@@ -19,6 +19,10 @@ BARS = {"floor": "#8a8a8a", "here": "#0b5fa5", "PyTorch": "#d98c3f"}
 """What stands side by side, and its colour."""
 
 
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def times(row: dict[str, Any]) -> dict[str, float]:
     """Milliseconds of each bar of a row of `--json`; without PyTorch there is none of it."""
     peer = {"PyTorch": row["peer"]["clock"]} if row["peer"] else {}
@@ -32,7 +36,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for axes, row in zip(figure.subplots(1, len(rows), squeeze=False).flat, rows):
         found = times(row)
         bars = axes.bar(list(found), list(found.values()), color=[BARS[name] for name in found])
-        axes.bar_label(bars, fmt="{:.3g}", fontsize=8)
+        axes.bar_label(bars, fmt=_three_digits, fontsize=8)
         axes.set_title(row["name"].replace(", ", "\n", 1), fontsize=8)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
