@@ -38,7 +38,7 @@ class TrainState:
 
     params: Params
     opt_state: optax.OptState
-    frozen: Bool[Array, ""] | None = None
+    frozen: Bool[Array, ""] | bool = False
     """The parameters stay as they are, for a gradient was not finite, or something else of the seed; see `freeze`."""
 
 
@@ -53,10 +53,7 @@ State = TypeVar("State")
 def freeze(state: State, when: Bool[Array, ""]) -> State:
     """An agent's state whose networks learn no more, where `when` holds."""
     found: Any = state
-    parts = {name: (part, part.frozen) for name, part in train_states(state).items()}
-    return replace(
-        found, **{n: replace(part, frozen=old | when) for n, (part, old) in parts.items() if old is not None}
-    )
+    return replace(found, **{n: replace(part, frozen=part.frozen | when) for n, part in train_states(state).items()})
 
 
 def create_train_state(optimiser: Optimiser, key: Key[Array, ""], params: Params) -> TrainState:
@@ -83,12 +80,11 @@ def apply_gradients(
     updates, opt_state = tx.update(
         gradients, model.opt_state, model.params, batch=batch, key=key, step=jnp.asarray(step.update)
     )
-    failed = ~_is_finite(gradients)
-    frozen = failed if model.frozen is None else model.frozen | failed
+    frozen = model.frozen | ~_is_finite(gradients)
     params = jax.tree.map(
         lambda old, new: jnp.where(frozen, old, new), model.params, optax.apply_updates(model.params, updates)
     )
-    return TrainState(params, opt_state, None if model.frozen is None else frozen)
+    return TrainState(params, opt_state, frozen)
 
 
 def _is_finite(gradients: Params) -> Bool[Array, ""]:

@@ -16,6 +16,7 @@ from envs.pools.sequence import alike, fit_device
 from envs.registry import KINDS, check_task, find_kind, make_settings
 from envs.relabel import relabel
 from envs.types import DeviceEnv, DeviceKind, EnvSpec, HostKind, Kind
+from experiments.build.default_settings import EnvSettings
 from experiments.build.tasks import relabelling, task_names
 from settings import settings_of
 
@@ -138,10 +139,11 @@ def open_host_pools(config: ConfigDict, kind: HostKind) -> Iterator[tuple[list[H
     makers = _each_task(config, kind, lambda name, settings: partial(kind.make, name, settings))
     streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
     opened: list[HostPool] = []
+    timeout = config.env.get("worker_timeout", EnvSettings.worker_timeout)  # not every config names it
     try:
         for make in makers:
             for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
-                opened.append(HostPool(make, lanes, config.env.workers, config.env.get("worker_timeout", 300.0)))
+                opened.append(HostPool(make, lanes, config.env.workers, timeout))
                 _check_spec(config, opened[-1].spec)
         if config.video.every and not opened[0].spec.pixels:
             for pool in opened[1::2]:

@@ -13,6 +13,8 @@ from experiments.launch.progress import State, progress_of
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 STOPPED = 130
 """The status of a run that has saved and stopped, because it was asked to."""
+STOPPING = "stopping: runs under way save a checkpoint (Ctrl-C again stops at once and loses what came after the last)"
+"""What becomes of runs that end with the sweep when it is asked to stop."""
 WRONG = 2
 """That of a run which says in a sentence what is wrong; it would say so again."""
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import psutil
 
 from experiments.launch import leash
-from experiments.launch.engine import Ended
+from experiments.launch.engine import STOPPING, Ended
 from experiments.launch.plan import Planned
 
 BASE_MEMORY = 10**9
@@ -129,9 +129,7 @@ class LocalLauncher:
     def stop(self) -> str:
         """Ask all to save and stop."""
         self._signal(signal.SIGTERM)
-        return (
-            "stopping: runs under way save a checkpoint (Ctrl-C again stops at once and loses what came after the last)"
-        )
+        return STOPPING
 
     def kill(self) -> None:
         """End all at once."""

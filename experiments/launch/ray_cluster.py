@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.launch import leash
-from experiments.launch.engine import Ended
+from experiments.launch.engine import STOPPING, Ended
 from experiments.launch.plan import Planned
 
 HERE = "local"
@@ -141,9 +141,7 @@ class RayLauncher:
     def stop(self) -> str:
         """Ask all that have begun to save and stop, and take the others out of the queue."""
         self._tell(signal.SIGTERM)
-        return (
-            "stopping: runs under way save a checkpoint (Ctrl-C again stops at once and loses what came after the last)"
-        )
+        return STOPPING
 
     def kill(self) -> None:
         """End all at once."""

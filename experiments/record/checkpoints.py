@@ -147,7 +147,7 @@ def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | 
 def _masks(model: TrainState) -> dict[str, Array]:
     """Those of the parameters. An optimiser's go on when its network is frozen."""
     masks = ne_jax.masks(model.opt_state)
-    if model.frozen is None or not model.frozen:
+    if not model.frozen:
         return masks
     params = ne_jax.leaves_by_path(model.params)
     return {path: params[path] != 0 for path in masks}

@@ -73,8 +73,7 @@ def watch(
     """What an update from one state to the other says of a seed's health; with it the state, frozen where it is bad."""
     losses = _bits([~jnp.isfinite(metrics[name]) for name in sorted(metrics)])
     pairs = [(train_states(before)[name], part) for name, part in sorted(train_states(after).items())]
-    flags = [(old.frozen, new.frozen) for old, new in pairs]
-    networks = _bits([new & ~old for old, new in flags if old is not None and new is not None])
+    networks = _bits([jnp.asarray(new.frozen) & ~jnp.asarray(old.frozen) for old, new in pairs])
     bad = (losses | networks) > 0
     first = bad & (health.env == NEVER)
     found = Health(

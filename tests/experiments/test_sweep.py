@@ -1,6 +1,7 @@
 """The program: what it refuses before anything starts, and sweeps of real, tiny runs that are killed and go on."""
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import waiting
 
 from experiments.record.metrics_files import read_metrics
 
@@ -88,12 +90,7 @@ def runs_of(process):
     return [each for each in below if "experiments.run" in each.cmdline()]
 
 
-def wait_for(found, seconds=900.0):
-    until = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.1)
-    return value
+wait_for = functools.partial(waiting.wait_for, seconds=900.0)
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
 """A launcher on a Ray of its own: `python -m ray_session FOLDER` starts runs, loses some, stops, and checks it all."""
 
+import functools
 import signal
 import sys
-import time
 from pathlib import Path
 
 import psutil
+import waiting
 from planned import planned
 
 from experiments.launch.engine import STOPPED
@@ -15,12 +16,7 @@ SAVES = "signal.signal(signal.SIGTERM, lambda *_: (folder / 'saved').touch() or 
 WAITS = SAVES + "(folder / 'begun').write_text(str(os.getpid())); time.sleep(600)"
 
 
-def wait_for(found, seconds=300.0):
-    until = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.05)
-    return value
+wait_for = functools.partial(waiting.wait_for, seconds=300.0)
 
 
 def ends(launcher, count):

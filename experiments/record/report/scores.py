@@ -73,16 +73,22 @@ def median_value(run: RunData, column: str) -> float:
     return float(np.median(values)) if len(values) else np.nan
 
 
-def goals(runs: Sequence[RunData], column: str) -> dict[float, float]:
-    """The return at each share of the way up; none where no run has a final score, or none has risen."""
+def way(runs: Sequence[RunData], column: str) -> tuple[float, float] | None:
+    """The way up, from the random policy's return to the best final score; None where no run has one or has risen."""
     finals = [final_score(run, column).middle for run in runs]
     starts = [value for run in runs for line in run.lines("eval/random_return") for value in line[1]]
     starts = starts or [line[1][0] for run in runs for line in run.lines(column) if len(line[1])]
     starts = [value for value in starts if np.isfinite(value)]
     if not np.isfinite(finals).any() or not starts:
-        return {}
+        return None
     bottom, top = float(np.mean(starts)), float(np.nanmax(finals))
-    return {share: bottom + share * (top - bottom) for share in SHARES} if top > bottom else {}
+    return (bottom, top) if top > bottom else None
+
+
+def goals(runs: Sequence[RunData], column: str) -> dict[float, float]:
+    """The return at each share of the `way`; none where there is no way."""
+    ends = way(runs, column)
+    return {share: ends[0] + share * (ends[1] - ends[0]) for share in SHARES} if ends else {}
 
 
 def reached(run: RunData, column: str, goal: float) -> Reached:

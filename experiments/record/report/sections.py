@@ -22,6 +22,7 @@ from experiments.record.report.scores import (
     median_value,
     reached,
     score,
+    way,
 )
 from experiments.record.report.series import Curve, curve
 
@@ -229,24 +230,17 @@ def _behind(runs: Sequence[RunData], values: Sequence[Score], title: str) -> Mar
 
 
 def _efficiency(runs: Sequence[RunData]) -> Markup:
-    aims = goals(runs, "eval/return")
-    if not aims:
+    aims, ends = goals(runs, "eval/return"), way(runs, "eval/return")
+    if not ends:
         return Markup("")
     head = ["Run", *(f"to {share:.0%}: a return of {number(goal)}" for share, goal in aims.items())]
     rows = [[run.label, *(_reached(run, goal) for goal in aims.values())] for run in runs]
     caption = (
         f"Sample efficiency: frames to {SHARES[0]:.0%} and {SHARES[1]:.0%} of the way from the random policy to the "
-        f"best final score here{_from(aims)}. Of each seed the first evaluation that is at least as high counts; the "
-        "mean of these frames need not be one of an evaluation. " + INTERVAL
+        f"best final score here, from {number(ends[0])} to {number(ends[1])}. Of each seed the first evaluation that "
+        "is at least as high counts; the mean of these frames need not be one of an evaluation. " + INTERVAL
     )
     return table(caption, head, rows)
-
-
-def _from(aims: dict[float, float]) -> str:
-    """Where the way begins and ends, which two points of it decide."""
-    (one, low), (other, high) = aims.items()
-    slope = (high - low) / (other - one)
-    return f", from {number(low - one * slope)} to {number(low + (1 - one) * slope)}"
 
 
 def _improvements(runs: Sequence[RunData]) -> Markup:

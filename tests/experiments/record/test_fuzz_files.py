@@ -172,12 +172,18 @@ def test_damaged_metrics_are_rows_or_a_sentence(left, again, data):
     shutil.rmtree(folder)
 
 
+def config_for(folder, left):
+    """The config of the run `left`, as a command has it whose results are in `folder`."""
+    config = read_config(left)
+    config.results_dir, config.exp_id = str(folder.parent), folder.name.removesuffix(f"_{config.env.name}")
+    return config
+
+
 @settings(repeatable, max_examples=60)
 @given(data=st.data())
 def test_a_damaged_config_is_a_config_or_a_sentence(left, again, data):
     folder = again(left)
-    config = read_config(left)
-    config.results_dir, config.exp_id = str(folder.parent), folder.name.removesuffix(f"_{config.env.name}")
+    config = config_for(folder, left)
     path = folder / "config.json"
     path.write_bytes(data.draw(damages(path.read_bytes())))
     try:
@@ -195,8 +201,7 @@ def test_a_damaged_config_is_a_config_or_a_sentence(left, again, data):
 @given(data=st.data())
 def test_damaged_versions_are_versions_or_a_sentence(left, again, data):
     folder = again(left)
-    config = read_config(left)
-    config.results_dir, config.exp_id = str(folder.parent), folder.name.removesuffix(f"_{config.env.name}")
+    config = config_for(folder, left)
     path = folder / "versions.json"
     path.write_bytes(data.draw(damages(path.read_bytes())))
     try:
