@@ -89,7 +89,8 @@ def test_lanes_are_solo_runs(name, method):
     """Two seeds under vmap learn what each learns alone, through two rounds; the density is what it should be."""
     agent, config = agent_of(name, method=method)
     data = batches(10, shape=OBS if name == "drq" else STATES)
-    keys = [jax.random.key(seed) for seed in (1, 2)]
+    # With seeds 1 and 2 newborn weights of rigl are equal but for the last digit, and rounding says which one goes.
+    keys = [jax.random.key(seed) for seed in (3, 4)]
     solo, states = jax.jit(agent.update), [jax.jit(agent.init)(key) for key in keys]
     both = jax.jit(jax.vmap(agent.update, in_axes=(0, None, 0, None)))
     lanes = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
