@@ -45,17 +45,18 @@ def quick() -> dict:
     """Small pictures, small nets, a task that is learned in some ten thousand steps; still every part of the job."""
     return dict(
         exp_id="drq_ne_quick",
-        preset="",
+        preset="small",  # the camera that follows the cart: in so small a picture from afar a pole hardly shows
         seeds=(0, 1),
-        total_frames=60_000,
+        over_seeds="shard",  # a core for each seed
+        total_frames=80_000,
         seed_frames=2_000,
-        updates_per_step=1.0,
+        updates_per_step=2.0,
         batch_size=64,
         log_every=2_000,
         checkpoint_every=20_000,
         env=dict(name="cartpole_swingup", image_size=40, action_repeat=8, render_quality="smooth"),
         agent=dict(
-            learning_rate=5e-4,
+            learning_rate=1e-3,
             channels=16,
             strides=(2, 2, 1, 1),
             projection=32,
@@ -66,10 +67,11 @@ def quick() -> dict:
             random_steps=250,
             shift_pad=2,
         ),
-        replay=dict(capacity=10_000, reward_scale=0.125),  # an agent step sums eight rewards of at most 1
+        # An agent step sums eight rewards of at most 1, and is as long as four of the full job.
+        replay=dict(capacity=10_000, reward_scale=0.125, discount=0.97),
         plasticity=dict(every=100, reset_every=2_000),
-        eval=dict(every=6_000, episodes=4),
-        video=dict(every=30_000, size=192),
+        eval=dict(every=8_000, episodes=4),
+        video=dict(every=40_000, size=192),
     )
 
 
@@ -80,6 +82,7 @@ def smoke() -> dict:
         exp_id="drq_ne_smoke",
         total_frames=2_400,
         seed_frames=400,
+        updates_per_step=1.0,
         batch_size=8,
         log_every=800,
         checkpoint_every=1_600,

@@ -31,11 +31,13 @@ def quick() -> dict:
     config = ConfigDict(dmc_pixels.quick())
     config.update(
         exp_id="drq_ne_mjx_quick",
+        preset="",
         seeds=(0,),
-        total_frames=80_000,
+        updates_per_step=1.0,
         batch_size=128,
         env=dict(name="cartpole_balance"),
         agent=dict(learning_rate=3e-4),
+        replay=dict(discount=0.99),
     )
     return config.to_dict()
 
@@ -44,6 +46,6 @@ def smoke() -> dict:
     """One round of everything, in seconds; nothing is learned."""
     config = ConfigDict(dmc_pixels.smoke())
     mine = quick()
-    config.update(exp_id="drq_ne_mjx_smoke", seeds=mine["seeds"], env=mine["env"])
+    config.update(exp_id="drq_ne_mjx_smoke", preset=mine["preset"], seeds=mine["seeds"], env=mine["env"])
     config.agent.learning_rate = mine["agent"]["learning_rate"]
     return config.to_dict()

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments.build.allocator import keep_freed_memory
 from experiments.build.errors import CURABLE, UserError, is_told
 from experiments.build.help_text import help_text
-from experiments.build.presets import apply_preset, apply_published
+from experiments.build.presets import apply_preset, apply_task
 
 if TYPE_CHECKING:
     from experiments.build.experiment import Experiment
@@ -87,7 +87,7 @@ def config_of(arguments: Sequence[str]) -> ConfigDict:
 def _apply_presets(values: flags.FlagValues) -> str:
     """Set what the config's presets stand for, and what there is to say of it."""
     config, given = values["config"].value, config_flags.get_override_values(values["config"])
-    word = apply_published(config, given)
+    word = apply_task(config, given)
     apply_preset(config, given)
     return word
 

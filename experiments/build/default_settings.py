@@ -190,8 +190,10 @@ class RunSettings:
     results_dir: str = setting("results", "the folder of all results")
     resume: bool = setting(True, "go on from the newest checkpoint of the same experiment")
     overwrite: bool = setting(False, "with resume=False: delete what an earlier run left")
-    preset: Literal["", "drqv2"] = setting(
-        "", "what was published for the task env.name: over the config file, under the command line; see docs/method.md"
+    preset: Literal["", "drqv2", "small"] = setting(
+        "",
+        "what the task env.name has of its own, over the config file, under the command line; drqv2: what was "
+        "published for it (docs/method.md); small: a camera that is near enough for small pictures",
     )
     seeds: tuple[int, ...] = setting((0, 1, 2, 3), "trained side by side")
     slice: str = setting(

@@ -1,10 +1,11 @@
 """`preset=drqv2`: the settings that DrQ-v2's authors published for each task, at facebookresearch/drqv2 c0c650b."""
 
 import pytest
+from dm_control import suite
 
 from configs import dmc_pixels, gymnax_states, mjx_pixels
 from envs.dmc.env import task_names
-from experiments.build.presets import PUBLISHED, apply_published
+from experiments.build.presets import OF_TASKS, apply_task
 
 SCHEDULES = {  # "linear(1.0,0.1,N)" of cfgs/task/{easy,medium,hard}.yaml, and num_train_frames there
     "cartpole_swingup": (100_000, 1_100_000),
@@ -22,7 +23,7 @@ def config_of(task, given=()):
     config.env.name = task
     for key, value in dict(given).items():
         config.update_from_flattened_dict({key: value})
-    assert apply_published(config, {"env.name": task, **dict(given)}) == ""
+    assert apply_task(config, {"env.name": task, **dict(given)}) == ""
     return config
 
 
@@ -41,8 +42,8 @@ def test_noise_frames_and_replay_are_those_of_the_task(task):
 
 
 def test_all_of_their_tasks_are_there_by_dm_controls_names():
-    assert len(PUBLISHED["drqv2"]) == 23  # theirs but reach_duplo, which is not in the suite
-    assert set(PUBLISHED["drqv2"]) <= set(task_names())
+    assert len(OF_TASKS["drqv2"]) == 23  # theirs but reach_duplo, which is not in the suite
+    assert set(OF_TASKS["drqv2"]) <= set(task_names())
     assert config_of("quadruped_run").replay.capacity == 100_000
 
 
@@ -52,14 +53,27 @@ def test_the_command_line_wins_and_unpublished_tasks_are_told():
     config = dmc_pixels.get_config()
     config.env.name = "fish_swim"
     before = config.to_json()
-    assert "published nothing for fish_swim" in apply_published(config, {}) and config.to_json() == before
+    assert "published nothing for fish_swim" in apply_task(config, {}) and config.to_json() == before
     config.preset = "rainbow"
-    with pytest.raises(ValueError, match="preset must be drqv2, or empty for none; got 'rainbow'"):
-        apply_published(config, {})
+    with pytest.raises(ValueError, match="preset must be drqv2 or small, or empty for none; got 'rainbow'"):
+        apply_task(config, {})
 
 
-def test_small_variants_and_other_jobs_have_none():
+def test_other_jobs_have_none():
     assert mjx_pixels.get_config().preset == dmc_pixels.get_config().preset == "drqv2"
-    for config in (dmc_pixels.get_config("quick"), mjx_pixels.get_config("smoke"), gymnax_states.get_config()):
+    for config in (mjx_pixels.get_config("smoke"), gymnax_states.get_config()):
         before = config.to_json()
-        assert apply_published(config, {}) == "" and config.to_json() == before and config.preset == ""
+        assert apply_task(config, {}) == "" and config.to_json() == before and config.preset == ""
+
+
+def test_the_small_job_looks_at_its_cart_from_near_and_at_other_tasks_as_usual():
+    config = dmc_pixels.get_config("quick")
+    assert apply_task(config, {}) == "" and (config.env.name, config.env.camera_id) == ("cartpole_swingup", 1)
+    for given in ({"env.camera_id": 0}, {"env.name": "walker_walk"}):
+        config = dmc_pixels.get_config("quick")
+        config.update_from_flattened_dict(given)
+        assert apply_task(config, given) == "" and config.env.camera_id == given.get("env.camera_id")
+    assert set(OF_TASKS["small"]) <= set(task_names())
+    for task in OF_TASKS["small"]:
+        model = suite.load(*task.split("_", 1)).physics.model
+        assert model.id2name(1, "camera") == "lookatcart"
