@@ -74,7 +74,7 @@ def train_on_host(
         actions = np.asarray(choice.action)
         watch.acted()
         outcome = pool.step(actions.reshape(-1, actions.shape[-1])[: pool.lanes])
-        watch.stepped()
+        watch.stepped(learner)
         rollout = steps.remember(rollout, choice, outcome, now)
         watch.end()
     return callback(Run(end, learner, rollout))

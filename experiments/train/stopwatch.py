@@ -13,14 +13,17 @@ SHARE = 1 / 8
 GOLDEN = 0.6180339887498949
 """Its multiples, less their whole numbers, lie evenly, so no rhythm of updates is missed or hit too often."""
 PARTS = ("learning", "acting", "environments")
+_PIECES = ("learning", "acting", "environments", "learning")
+"""What lies between two marks of a step, in their order."""
 
 
 class Stopwatch:
     """Seconds of the parts of the steps that were looked at; the loop calls `begin`, `acted`, `stepped` and `end`.
 
-    The device learns while the environments step. What it takes longer than they do is waited for before the next
-    action, and only that wait is `learning` (of updates, and of storing what came), so the parts add up to what the
-    user waits. It is told apart from `acting` by waiting twice, which costs a step the time of one dispatch.
+    The device learns while the environments step. What it takes longer than they do is waited for before what came is
+    stored, which an update reads until it is done, or before the next action. Only that wait is `learning` (of updates,
+    and of storing), so the parts add up to what the user waits. It is told apart from the others by waiting more
+    often than needed, which costs a step the time of a dispatch or two.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -31,7 +34,7 @@ class Stopwatch:
 
     def empty(self) -> None:
         """Forget all that was counted."""
-        self.steps, self.seconds, self._marks = 0, [0.0] * (len(PARTS) + 1), []
+        self.steps, self.seconds, self._marks = 0, [0.0] * (len(_PIECES) + 1), []
 
     @property
     def looking(self) -> bool:
@@ -44,16 +47,17 @@ class Stopwatch:
         if step * GOLDEN % 1 < SHARE:
             self._compiled = self.compiling()
             self._mark()
-            jax.block_until_ready(waited)
-            self._mark()
+            self._wait(waited)
 
     def acted(self) -> None:
         """The actions are there."""
         self._mark_if_looking()
 
-    def stepped(self) -> None:
-        """The environments have answered."""
-        self._mark_if_looking()
+    def stepped(self, *waited: Any) -> None:
+        """The environments have answered, with these arrays being computed."""
+        if self.looking:
+            self._mark()
+            self._wait(waited)
 
     def end(self) -> None:
         """All of the step is done or dispatched."""
@@ -65,7 +69,16 @@ class Stopwatch:
 
     def each(self) -> dict[str, float]:
         """Mean seconds per step of each part; empty where none was looked at. What is left of a step is dispatching."""
-        return {name: total / self.steps for name, total in zip(PARTS, self.seconds)} if self.steps else {}
+        if not self.steps:
+            return {}
+        totals = dict.fromkeys(PARTS, 0.0)
+        for name, seconds in zip(_PIECES, self.seconds):
+            totals[name] += seconds
+        return {name: seconds / self.steps for name, seconds in totals.items()}
+
+    def _wait(self, arrays: Any) -> None:
+        jax.block_until_ready(arrays)
+        self._mark()
 
     def _mark_if_looking(self) -> None:
         if self.looking:

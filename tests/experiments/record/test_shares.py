@@ -20,7 +20,7 @@ class Time:
     now = compiled = 0.0
 
     def passes(self, seconds, compiling=0.0):
-        self.now += seconds + compiling
+        self.now += (sum(seconds) if isinstance(seconds, tuple) else seconds) + compiling
         self.compiled += compiling
 
 
@@ -54,6 +54,17 @@ def test_shares_add_up_and_compiling_is_apart():
         time.passes(50)
     assert shares.since(0, 0.0)["checkpoints"] == 1  # nothing counts twice
     assert shares.told().startswith("environments 30 %, acting 20 %, evaluation 20 %, compiling 15 %")
+
+
+def test_what_is_waited_for_before_the_environments_answer_is_stored_is_learning(monkeypatch):
+    time = Time()
+    monkeypatch.setattr("jax.block_until_ready", time.passes)
+    watch = Stopwatch(lambda: time.now)
+    watch.begin(0, 4)
+    watch.acted()
+    watch.stepped(5)
+    watch.end()
+    assert watch.each() == {"learning": 9, "acting": 0, "environments": 0}
 
 
 def test_where_the_loop_is_one_program_training_is_one_share():
