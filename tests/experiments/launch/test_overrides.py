@@ -113,9 +113,9 @@ def test_what_holds_for_all_runs_is_taken_from_the_command_line():
         "x",
         "--noconfig.resume",
     ]
-    assert shared_arguments(argv, [{"a": "1"}]) == ["--config", "f.py", "--config.batch_size=8", "--noconfig.resume"]
+    assert shared_arguments(argv, {"a": "1"}) == ["--config", "f.py", "--config.batch_size=8", "--noconfig.resume"]
     with pytest.raises(ValueError, match=r"a is set for all runs by --config\.a, and varies"):
-        shared_arguments(["--config.a=2"], [{"a": "1"}])
+        shared_arguments(["--config.a=2"], {"a": "1"})
 
 
 def test_settings_of_a_launcher_are_numbers_and_words():
