@@ -73,6 +73,10 @@ def within(budget: float, most: int, total: int, every: int, eta: int = ETA) -> 
 
 
 def best(scores: Mapping[str, float], count: int) -> list[str]:
-    """The candidates with the highest scores, at most so many; of equal ones the first. One without a score is none."""
+    """The candidates with the highest scores, at most so many, in their order; of equal ones the first.
+
+    One without a score is never among them.
+    """
     known = [name for name, score in scores.items() if math.isfinite(score)]
-    return sorted(known, key=lambda name: -scores[name])[:count]
+    chosen = sorted(known, key=lambda name: -scores[name])[:count]
+    return [name for name in known if name in chosen]
