@@ -43,12 +43,14 @@ class Made:
 
 def test_a_run_that_fails_is_not_in_the_table(tmp_path, capsys):
     config = config_of()
-    runs = [
-        Planned(
-            name, {}, (), tmp_path / name, (0, 1), 1_000, tmp_path / name / "checkpoint" / "1000", 0, tmp_path / "x"
-        )
-        for name in ("ne", "none")
-    ]
+    runs = []
+    for name in ("ne", "none"):
+        places = {
+            "folder": tmp_path / name,
+            "checkpoint": tmp_path / name / "checkpoint" / "1000",
+            "log": tmp_path / "x",
+        }
+        runs.append(Planned(name, {}, (), seeds=(0, 1), frames=1_000, memory=0, **places))
     assert _train(config, Made(), runs[:1], tmp_path, []) == 2 and not (tmp_path / "table.md").exists()
     told = "error: ne: no room\nnot trained to the end, so not in the table: ne\n"
     assert capsys.readouterr().err == told
@@ -116,18 +118,16 @@ def test_each_method_is_tuned_on_other_seeds_with_the_whole_schedule_and_the_tab
     (chosen,) = own["rounds"][1]["kept"]
     assert text in out and f"`ne` has agent.tau={own['overrides']['agent.tau']}." in text
     assert f"protocol: {root / 'protocol.json'} (sha256 " in text and "seeds 7, 1,200 frames each" in text
-    assert json.loads((root / "final" / "ne_Pendulum-v1" / "config.json").read_text())["agent"]["tau"] == float(
-        chosen[4:]
-    )
+    final = json.loads((root / "final" / "ne_Pendulum-v1" / "config.json").read_text())
+    assert final["agent"]["tau"] == float(chosen[4:]) and final["seeds"] == [0] and final["stop_at_frame"] == 0
     logs = (root / "logs" / f"ne_{chosen}.txt").read_text()
     assert "ended at frame 200" in logs and "resuming at frame 200 of 400" in logs
     # A tuned run that came through both rounds is the same as one that was never cut.
     solo = [f"--config={config}", f"--config.results_dir={tmp_path / 'solo'}", "--config.seeds=(7,)", *arguments[4:]]
     solo += [f"--config.agent.tau={chosen[4:]}", "--config.plasticity.method=ne"]
     subprocess.run([sys.executable, "-m", "experiments.run", *solo], cwd=ROOT, check=True, capture_output=True)
-    assert _rows(tmp_path / "solo" / "td3_ne_smoke_Pendulum-v1") == _rows(
-        root / "tuning" / "ne" / f"{chosen}_Pendulum-v1"
-    )
+    whole, cut = tmp_path / "solo" / "td3_ne_smoke_Pendulum-v1", root / "tuning" / "ne" / f"{chosen}_Pendulum-v1"
+    assert _rows(whole) == _rows(cut)
     again, _ = program(tmp_path, *arguments, config=config)
     assert "running" not in again and (root / "table.md").read_text() == text
 
