@@ -76,8 +76,9 @@ def _tuned(config: ConfigDict, methods: Mapping[str, Overrides], argv: list[str]
     through = program.Runs(root, argv)
     varied = {key for each in tuning.candidates.values() for own in each.values() for key in own}
     shared = shared_arguments(argv[1:], varied, "--tune")
-    finals = _asked(methods, shared, str(root / "final"), "")
-    runs = through.plan([*asked_for(tuning, methods, shared, root), *finals])
+    tried = asked_for(tuning, methods, shared, root)
+    held_out = _asked(methods, shared, str(root / "unstarted"), "")  # to be refused now if they cannot be
+    runs = through.plan([*tried, *held_out])[: len(tried)]
     if program.only_listed(runs):
         return 0
     planned = iter(runs)

@@ -49,7 +49,8 @@ def columns_of(config: ConfigDict) -> dict[str, Column]:
         "FAU": Column("fraction of active units at the end", lambda rows: _last(rows, "plasticity/fau")),
         "density": Column("mask density at the end", lambda rows: _last(rows, "plasticity/density"), False),
         "ms": Column(
-            "milliseconds per update of all seeds together, with the steps of the environments, median over log points",
+            "milliseconds per update of all seeds together, with the steps of the environments, median over log points "
+            "(runs side by side slow each other down)",
             lambda rows: _milliseconds(rows, len(config.seeds)),
             False,
         ),

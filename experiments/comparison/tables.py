@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from experiments.comparison.columns import Column
 from experiments.record.statistics import bootstrap_ci, iqm
@@ -49,6 +48,8 @@ def _cell(values: Values, with_interval: bool) -> str:
 
 def draw(results: dict[str, dict[str, Values]], path: Path) -> None:
     """Returns and dormant ratio of each method: every seed, the interquartile mean and its interval."""
+    from matplotlib.figure import Figure  # takes a second, which a mistyped command need not wait
+
     names = [name for name in next(iter(results.values())) if name.startswith(("final", "mean")) or name == "dormant"]
     figure = Figure(figsize=(1.5 + 3.9 * len(names), 1.2 + 0.32 * len(results)), layout="constrained")
     heights = range(len(results))[::-1]

@@ -45,12 +45,8 @@ def test_a_run_that_fails_is_not_in_the_table(tmp_path, capsys):
     config = config_of()
     runs = []
     for name in ("ne", "none"):
-        places = {
-            "folder": tmp_path / name,
-            "checkpoint": tmp_path / name / "checkpoint" / "1000",
-            "log": tmp_path / "x",
-        }
-        runs.append(Planned(name, {}, (), seeds=(0, 1), frames=1_000, memory=0, **places))
+        checkpoint = tmp_path / name / "checkpoint" / "1000"
+        runs.append(Planned(name, {}, (), tmp_path / name, (0, 1), 1_000, checkpoint, 0, tmp_path / "x"))
     assert _train(config, Made(), runs[:1], tmp_path, []) == 2 and not (tmp_path / "table.md").exists()
     told = "error: ne: no room\nnot trained to the end, so not in the table: ne\n"
     assert capsys.readouterr().err == told
