@@ -25,10 +25,10 @@ from experiments.build.methods import METHODS
 from experiments.comparison.columns import columns_of
 from experiments.comparison.methods import overrides_of
 from experiments.comparison.tables import draw, table
-from experiments.comparison.tuning import Protocol, as_file, asked_for, halve, make_tuning
+from experiments.comparison.tuning import Protocol, Train, as_file, asked_for, halve, make_tuning
 from experiments.launch import program
-from experiments.launch.overrides import Overrides, shared_arguments
-from experiments.launch.plan import Asked, Planned, arguments_of
+from experiments.launch.overrides import Overrides, shared_arguments, with_own
+from experiments.launch.plan import Asked, Planned
 from experiments.record.folder import versions_in
 from experiments.record.metrics_files import read_metrics
 
@@ -66,7 +66,7 @@ def _untuned(config: ConfigDict, methods: Mapping[str, Overrides], argv: list[st
     through = program.Runs(root, argv)
     shared = shared_arguments(argv[1:], ())
     runs = through.plan(_asked(methods, shared, config.results_dir, f"{config.exp_id}_"))
-    return 0 if program.only_listed(runs) else _train(config, through, runs, root, [])
+    return 0 if program.only_listed(runs) else _train(config, through.train, runs, root, [])
 
 
 def _tuned(config: ConfigDict, methods: Mapping[str, Overrides], argv: list[str]) -> int:
@@ -79,16 +79,17 @@ def _tuned(config: ConfigDict, methods: Mapping[str, Overrides], argv: list[str]
     tried = asked_for(tuning, methods, shared, root)
     held_out = _asked(methods, shared, str(root / "unstarted"), "")  # to be refused now if they cannot be
     runs = through.plan([*tried, *held_out])[: len(tried)]
+    assert all(run.seeds == tuning.dev_seeds for run in runs), "no seed of the table takes part in tuning"
     if program.only_listed(runs):
         return 0
     planned = iter(runs)
     by_method = {label: {name: next(planned) for name in names} for label, names in tuning.candidates.items()}
-    status = halve(tuning, by_method, through, protocol)
+    status = halve(tuning, by_method, through.train, protocol)
     if status:
         return status
     chosen = {label: methods[label] | protocol.methods[label]["overrides"] for label in methods}
     runs = through.plan(_asked(chosen, shared, str(root / "final"), ""))
-    return _train(config, through, runs, root, protocol_notes(protocol, list(methods)), protocol)
+    return _train(config, through.train, runs, root, protocol_notes(protocol, list(methods)), protocol)
 
 
 def _asked(methods: Mapping[str, Overrides], shared: Sequence[str], results_dir: str, begin: str) -> list[Asked]:
@@ -96,20 +97,20 @@ def _asked(methods: Mapping[str, Overrides], shared: Sequence[str], results_dir:
     found = []
     for label, overrides in methods.items():
         own = {"results_dir": results_dir, "exp_id": begin + as_file(label), **overrides}
-        found.append(Asked(label, f"--method={label}", overrides, (*shared, *arguments_of(own))))
+        found.append(Asked(label, f"--method={label}", overrides, with_own(shared, own)))
     return found
 
 
 def _train(
     config: ConfigDict,
-    through: program.Runs,
+    train: Train,
     runs: Sequence[Planned],
     root: Path,
     notes: Sequence[str],
     protocol: Protocol | None = None,
 ) -> int:
     """Train the runs of the table, and make it of those that are trained to the end; the exit status."""
-    result = through.train(runs)
+    result = train(runs)
     status = program.status(runs, result)
     if result.stopped:
         return status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ from experiments.comparison.candidates import draw_candidates, grids_of, read_de
 from experiments.comparison.columns import mean_of
 from experiments.comparison.halving import ETA, Rung, best, cost, rungs_of, within
 from experiments.launch import program
-from experiments.launch.overrides import Overrides
-from experiments.launch.plan import Asked, Planned, arguments_of
+from experiments.launch.engine import Result
+from experiments.launch.overrides import Overrides, with_own
+from experiments.launch.plan import Asked, Planned
 from experiments.record.metrics_files import read_json, read_metrics, write_json
 from experiments.record.statistics import FINAL_SHARE, iqm
 
@@ -24,6 +25,8 @@ SCORES = {
     False: "interquartile mean over seeds of the mean return of the evaluations in the last fifth of the frames so far",
     True: "interquartile mean over seeds of the mean return of all evaluations so far but the first: tasks take turns",
 }
+
+Train = Callable[[Sequence[Planned]], Result]
 
 
 class Tuning(NamedTuple):
@@ -83,8 +86,8 @@ def asked_for(tuning: Tuning, methods: Mapping[str, Overrides], shared: Sequence
         for name, overrides in candidates.items():
             own = {"results_dir": str(root / "tuning" / as_file(label)), "exp_id": name, "video.every": "0"}
             own |= {"seeds": f"({','.join(map(str, tuning.dev_seeds))},)"} | methods[label] | overrides
-            told = " ".join([f"--method={label}", *arguments_of(overrides)])
-            found.append(Asked(f"{label} {name}", told, overrides, (*shared, *arguments_of(own))))
+            told = " ".join([f"--method={label}", *with_own([], overrides)])
+            found.append(Asked(f"{label} {name}", told, overrides, with_own(shared, own)))
     return found
 
 
@@ -152,7 +155,7 @@ class Protocol:
         write_json(self.path, self.common | {"methods": self.methods} | more)
 
 
-def halve(tuning: Tuning, runs: Mapping[str, Mapping[str, Planned]], through: program.Runs, protocol: Protocol) -> int:
+def halve(tuning: Tuning, runs: Mapping[str, Mapping[str, Planned]], train: Train, protocol: Protocol) -> int:
     """Train and compare, round by round; 0 once a setting is chosen for each method, else the exit status.
 
     Args:
@@ -171,7 +174,7 @@ def halve(tuning: Tuning, runs: Mapping[str, Mapping[str, Planned]], through: pr
             for label, names in left.items()
         }
         every = [run for of_method in here.values() for run in of_method.values()]
-        result = through.train(every)
+        result = train(every)
         status = program.status(every, result)
         if status:
             return status

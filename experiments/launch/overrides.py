@@ -7,7 +7,7 @@ import csv
 import itertools
 import random
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,19 +190,35 @@ def shared_arguments(argv: Iterable[str], varied: Collection[str], by: str = "--
     Raises:
         ValueError: one of them is set for all runs, and varies.
     """
-    found, words = [], iter(argv)
+    found = []
+    for key, words in _of_config(argv):
+        if key in varied:
+            raise ValueError(f"{key} is set for all runs by --config.{key}, and varies by {by}; drop one of the two")
+        found += words if key not in OF_THE_SWEEP else []
+    return found
+
+
+def with_own(shared: Iterable[str], own: Overrides) -> tuple[str, ...]:
+    """The arguments of a run: those of all, but for what is the run's own, which comes last.
+
+    A key must not come twice: the second tuple would be added to the first one.
+    """
+    kept = [word for key, words in _of_config(shared) if key not in own for word in words]
+    return (*kept, *(f"--config.{key}={value}" for key, value in own.items()))
+
+
+def _of_config(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """The key and the words of each argument that is `--config` or `--config.KEY`; the key of the former is empty."""
+    words = iter(argv)
     for word in words:
         if not re.match(r"--?(no)?config\b", word):
             continue
         key = re.sub(r"^--?(no)?config\.?", "", word.partition("=")[0])
-        if key in varied:
-            raise ValueError(f"{key} is set for all runs by --config.{key}, and varies by {by}; drop one of the two")
         taken = [word]
         if "=" not in word and not word.lstrip("-").startswith("noconfig"):
             value = next(words, None)
             taken += [value] if value is not None else []
-        found += taken if key not in OF_THE_SWEEP else []
-    return found
+        yield key, taken
 
 
 def settings_given(arguments: Iterable[str], prefix: str) -> dict[str, Any]:

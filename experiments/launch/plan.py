@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.launch.overrides import OF_THE_FOLDER, Overrides, name_runs
+from experiments.launch.overrides import OF_THE_FOLDER, Overrides, name_runs, with_own
 
 
 class Planned(NamedTuple):
@@ -68,13 +68,8 @@ def ask_for(shared: Sequence[str], overrides: Sequence[Overrides], results_dir: 
     for name, each in zip(name_runs(overrides, exp_id), overrides, strict=True):
         own = {"results_dir": str(sweep_folder(results_dir, exp_id)), "exp_id": name, **each}
         label = " ".join([name, *(each[key] for key in OF_THE_FOLDER if key in each)])
-        found.append(Asked(label, " ".join(arguments_of(each)), each, (*shared, *arguments_of(own))))
+        found.append(Asked(label, " ".join(with_own([], each)), each, with_own(shared, own)))
     return found
-
-
-def arguments_of(overrides: Overrides) -> tuple[str, ...]:
-    """As they stand on the command line."""
-    return tuple(f"--config.{key}={value}" for key, value in overrides.items())
 
 
 def make_plan(

@@ -24,21 +24,19 @@ def program(results, *arguments, config="configs/continual.py:smoke", status=0):
     return done.stdout, done.stderr
 
 
-class Made:
-    """Writes half of the rows for all methods, the other half and the last checkpoint only without a method."""
-
-    def train(self, runs):
-        for run in runs:
-            for seed in run.seeds:
-                (run.folder / str(seed)).mkdir(parents=True, exist_ok=True)
-                kept = rows()[: None if run.name == "none" else 7]
-                text = "".join(json.dumps(row) + "\n" for row in kept)
-                (run.folder / str(seed) / "metrics.jsonl").write_text(text)
-            (run.folder / "versions.json").write_text('{"device": "made by hand", "jax": "0", "commit": "none"}')
-            if run.name == "none":
-                run.checkpoint.mkdir(parents=True, exist_ok=True)
-        states = {run.name: State.DONE if run.done else State.FAILED for run in runs}
-        return Result(states, {run.name: "no room" for run in runs if not run.done}, stopped=False)
+def made(runs):
+    """Half of the rows for all methods, the other half and the last checkpoint only without a method."""
+    for run in runs:
+        for seed in run.seeds:
+            (run.folder / str(seed)).mkdir(parents=True, exist_ok=True)
+            kept = rows()[: None if run.name == "none" else 7]
+            text = "".join(json.dumps(row) + "\n" for row in kept)
+            (run.folder / str(seed) / "metrics.jsonl").write_text(text)
+        (run.folder / "versions.json").write_text('{"device": "made by hand", "jax": "0", "commit": "none"}')
+        if run.name == "none":
+            run.checkpoint.mkdir(parents=True, exist_ok=True)
+    states = {run.name: State.DONE if run.done else State.FAILED for run in runs}
+    return Result(states, {run.name: "no room" for run in runs if not run.done}, stopped=False)
 
 
 def test_a_run_that_fails_is_not_in_the_table(tmp_path, capsys):
@@ -47,10 +45,10 @@ def test_a_run_that_fails_is_not_in_the_table(tmp_path, capsys):
     for name in ("ne", "none"):
         checkpoint = tmp_path / name / "checkpoint" / "1000"
         runs.append(Planned(name, {}, (), tmp_path / name, (0, 1), 1_000, checkpoint, 0, tmp_path / "x"))
-    assert _train(config, Made(), runs[:1], tmp_path, []) == 2 and not (tmp_path / "table.md").exists()
+    assert _train(config, made, runs[:1], tmp_path, []) == 2 and not (tmp_path / "table.md").exists()
     told = "error: ne: no room\nnot trained to the end, so not in the table: ne\n"
     assert capsys.readouterr().err == told
-    assert _train(config, Made(), runs, tmp_path, ["tuned by hand"]) == 2
+    assert _train(config, made, runs, tmp_path, ["tuned by hand"]) == 2
     text = (tmp_path / "table.md").read_text()
     assert [line[:8] for line in text.splitlines() if line.startswith("| `")] == ["| `none`"]
     assert "- tuned by hand." in text and "device made by hand, jax 0, commit none" in text
@@ -116,6 +114,9 @@ def test_each_method_is_tuned_on_other_seeds_with_the_whole_schedule_and_the_tab
     assert f"protocol: {root / 'protocol.json'} (sha256 " in text and "seeds 7, 1,200 frames each" in text
     final = json.loads((root / "final" / "ne_Pendulum-v1" / "config.json").read_text())
     assert final["agent"]["tau"] == float(chosen[4:]) and final["seeds"] == [0] and final["stop_at_frame"] == 0
+    for setting in own["candidates"]:
+        tried = json.loads((root / "tuning" / "ne" / f"{setting}_Pendulum-v1" / "config.json").read_text())
+        assert tried["seeds"] == [7]
     logs = (root / "logs" / f"ne_{chosen}.txt").read_text()
     assert "ended at frame 200" in logs and "resuming at frame 200 of 400" in logs
     # A tuned run that came through both rounds is the same as one that was never cut.

@@ -4,7 +4,7 @@ import pytest
 
 from configs import gymnax_states
 from experiments.comparison.methods import overrides_of
-from experiments.launch.plan import arguments_of
+from experiments.launch.overrides import with_own
 from experiments.run import config_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 def config_of_label(label, *given):
     (overrides,) = overrides_of(gymnax_states.get_config(), [label]).values()
-    return config_of(["--config=configs/gymnax_states.py", *given, *arguments_of(overrides)])
+    return config_of(with_own(["--config=configs/gymnax_states.py", *given], overrides))
 
 
 def test_each_method_has_its_config():

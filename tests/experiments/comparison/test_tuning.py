@@ -14,6 +14,7 @@ from experiments.launch.plan import Planned
 from experiments.launch.progress import State
 
 METHODS = {"none": {"plasticity.method": "none"}, "ne": {"plasticity.method": "ne"}}
+SHARED = ["--config", "F", "--config.seeds=(0,1)", "--config.video.every", "5", "--config.batch_size=8"]
 NINE = "agent.tau=" + ",".join(f"0.{i}" for i in range(1, 10))
 
 
@@ -59,7 +60,7 @@ def plan(root, tuning):
     """The runs of a plan without the process that checks them."""
     found = {label: {} for label in tuning.candidates}
     names = [(label, name) for label, each in tuning.candidates.items() for name in each]
-    for (label, name), each in zip(names, asked_for(tuning, METHODS, ["--config=F"], root), strict=True):
+    for (label, name), each in zip(names, asked_for(tuning, METHODS, SHARED, root), strict=True):
         folder = root / "tuning" / label / name
         command, last = (sys.executable, "-m", "experiments.run", *each.arguments), folder / "checkpoint" / "900"
         own = (each.name, each.overrides, command, folder, tuning.dev_seeds, 900, last)
@@ -71,7 +72,7 @@ def tuned(root, made, tuning=None, config=None):
     config = config or config_of()
     tuning = tuning or tuning_of(config)
     protocol = Protocol(root / "protocol.json", tuning, config.total_frames)
-    status = halve(tuning, plan(root, tuning), made, protocol)
+    status = halve(tuning, plan(root, tuning), made.train, protocol)
     return status, json.loads((root / "protocol.json").read_text())
 
 
@@ -150,13 +151,17 @@ def test_a_seed_that_diverges_loses_its_setting_and_one_that_fails_stops_the_tun
     config = config_of()
     protocol = Protocol(tmp_path / "c" / "protocol.json", tuning_of(config), 900)
     failing = Made(good, fails=["ne tau=0.2 to 300"])
-    assert halve(tuning_of(config), plan(tmp_path / "c", tuning_of(config)), failing, protocol) == 2
+    assert halve(tuning_of(config), plan(tmp_path / "c", tuning_of(config)), failing.train, protocol) == 2
     assert capsys.readouterr().err == "error: ne tau=0.2 to 300: no room\n" and not protocol.path.exists()
 
 
 def test_runs_are_cut_off_their_whole_course_and_done_once_they_are_there_or_further(tmp_path):
     run = plan(tmp_path, tuning_of(config_of()))["ne"]["tau=0.2"]
-    assert "--config.seeds=(7,8,)" in run.command and "--config.plasticity.method=ne" in run.command
+    given = [word for word in run.command if word.startswith("--config") or word in ("F", "5")]
+    assert given[:3] == ["--config", "F", "--config.batch_size=8"]
+    assert sorted(given[5:]) == sorted(
+        ["--config.video.every=0", "--config.seeds=(7,8,)", "--config.plasticity.method=ne", "--config.agent.tau=0.2"]
+    )
     cut = up_to(run, 300, 2)
     assert cut.command == (*run.command, "--config.stop_at_frame=300") and cut.log == run.log
     assert cut.checkpoint == run.checkpoint.with_name("150") and not cut.done

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -83,12 +84,13 @@ class _Monitor:
 
 
 def test_the_frame_ends_a_run_that_comes_to_it_or_was_there_before():
+    nothing: Any = None
     for begin, called in ((5, [5, 6, 7]), (7, [7]), (9, [9])):
         monitor = _Monitor()
         callback = ending_at(7, monitor)
         with pytest.raises(Reached):
             for step in range(begin, 10):
-                assert callback(Run(step, None, None)).step == step
+                assert callback(Run(step, nothing, nothing)).step == step
         assert monitor.steps == called
 
 
