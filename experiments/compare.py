@@ -50,6 +50,10 @@ def compare(config: ConfigDict, argv: list[str]) -> int:
     given = config_flags.get_override_values(flags.FLAGS["config"])
     for key in {"plasticity.method", "plasticity.preset"} & set(given):
         raise ValueError(f"{key} is set for each method: --method=NAME, or --method=ne,preset=released")
+    if config.stop_at_frame:
+        raise ValueError(
+            f"stop_at_frame={config.stop_at_frame} ends runs early, and the table is of whole ones; leave it at 0"
+        )
     validate(config)
     methods = overrides_of(config, _METHODS.value)
     if not _TUNE.value:

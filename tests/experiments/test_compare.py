@@ -61,8 +61,12 @@ REFUSED = [
     (["--method=ne", "--method=ne,omega=0.4"], "--method=ne,omega=0.4 is the same run as --method=ne; name each once"),
     (["--config.env.num_envs=0"], "env.num_envs must be positive, got 0"),
     (["--config.plasticity.method=ne"], "plasticity.method is set for each method: --method=NAME"),
+    (
+        ["--config.stop_at_frame=100"],
+        "stop_at_frame=100 ends runs early, and the table is of whole ones; leave it at 0",
+    ),
     (["--config.stop_after=1h", "--method=none"], "--method=none: a sweep takes a run that stops by itself"),
-    (["--dev-seeds=9"], "--dev-seeds and --budget say how to tune; say what to try"),
+    (["--dev-seeds=9"], "--dev-seeds and --budget say how to tune; name what is to be tried"),
     (["--slurm.partition=gpu"], "--slurm.KEY=VALUE goes with --launcher=submitit"),
     (
         ["--method=none", "--tune=agent.tau=0.1,7", "--dev-seeds=9"],

@@ -7,7 +7,7 @@ import pytest
 from configs import gymnax_states
 from experiments.build.checks import validate
 from experiments.build.slices import Slice, own_seeds, slice_of
-from experiments.record.folder import Folder, check_config, check_folder, open_folder
+from experiments.record.folder import Folder, check_config, check_folder, open_folder, versions_in
 
 
 def config_of(tmp_path, part, seeds=(3, 1, 4, 15, 9)):
