@@ -63,7 +63,7 @@ REFUSED = [
     (["--config.plasticity.method=ne"], "plasticity.method is set for each method: --method=NAME"),
     (
         ["--config.stop_at_frame=100"],
-        "stop_at_frame=100 ends runs early, and the table is of whole ones; leave it at 0",
+        "stop_at_frame=100 ends runs early, and the table is of whole ones",
     ),
     (["--config.stop_after=1h", "--method=none"], "--method=none: a sweep takes a run that stops by itself"),
     (["--dev-seeds=9"], "--dev-seeds and --budget say how to tune; name what is to be tried"),
