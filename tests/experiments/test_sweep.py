@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -86,8 +87,11 @@ NAMES = {f"method={method},seeds={seed}": (method, seed) for method in ("none", 
 
 def runs_of(process):
     """The processes of `experiments.run` below this one."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [each for each in below if "experiments.run" in each.cmdline()]
+    found = []
+    for each in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            found += [each] if "experiments.run" in each.cmdline() else []
+    return found
 
 
 wait_for = functools.partial(waiting.wait_for, seconds=900.0)
