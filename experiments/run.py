@@ -175,15 +175,22 @@ def _train(
     experiment: Experiment, folder: Folder, checkpoints: Checkpoints, start: Run, clock: CompileClock, quiet: bool
 ) -> int:
     """Train to the end, or until Ctrl-C; the exit status."""
+    from experiments.record.calendar import stop_step
     from experiments.record.monitor import Monitor, Stopped
+    from experiments.record.stopping import Reached, ending_at
 
     monitor = Monitor(experiment, folder, checkpoints, start.step, clock, quiet)
+    total = experiment.schedule.total
+    stop = stop_step(experiment.config, total)
     try:
-        experiment.train(start, monitor, monitor.next_due)
+        experiment.train(start, ending_at(stop, monitor) if stop < total else monitor, monitor.next_due)
         return 130 if monitor.stopped else 0  # asked for when nothing was left to do
     except Stopped:
         print("\nstopped; the same command goes on from here")
         return 130
+    except Reached:
+        print(f"\nended at frame {experiment.frame(stop):,}, by stop_at_frame; a later one goes on from here")
+        return 0
     except UserError:  # says itself what is saved
         raise
     except Exception:

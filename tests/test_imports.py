@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "experiments.run": {"experiments.record", *RECORD},
     "experiments.streams": STREAMS,
     "experiments.launch": {"experiments.run", *RECORD, "experiments.record"},
-    "experiments": {"experiments.streams", "experiments.launch", *STREAMS},
+    "experiments.comparison": {"experiments.launch", "experiments.run", "experiments.record", *RECORD},
+    "experiments": {"experiments.streams", "experiments.launch", "experiments.comparison", *STREAMS},
     "configs": {"agents", "experiments.build", *ENVS, *LIBRARIES},
 }
 PROGRAMS = ("envs.render.fidelity", "envs.render.sheet")

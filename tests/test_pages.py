@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 OWN = ["docs/own_agent.md", "docs/own_environment.md", "docs/own_method.md"]
 PROGRAMS = ("python", ".venv/bin/python", "make", "pip", "docker", "tensorboard", "source", "git")
+PROGRAM = "experiments.launch.program"
+"""What programs that start many runs share."""
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 
 
@@ -62,9 +64,12 @@ def module_of(words):
 
 def defined(module):
     """The names of the flags that a program of ours and those that it imports define, read from their sources."""
-    path = ROOT / f"{module.replace('.', '/')}.py"
-    names = set(re.findall(r'(?:DEFINE_\w+|add_argument)\(\s*"(?:--)?([\w-]+)"', path.read_text()))
-    return names | (defined("experiments.run") if "experiments.run import" in path.read_text() else set()) | {"help"}
+    text = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+    names = {"help", *re.findall(r'(?:DEFINE_\w+|add_argument)\(\s*"(?:--)?([\w-]+)"', text)}
+    others = {"experiments.run": "experiments.run import", PROGRAM: "experiments.launch import program"}
+    for imported, line in others.items():
+        names |= defined(imported) if line in text else set()
+    return names
 
 
 def config_of(arguments):

@@ -237,6 +237,13 @@ class RunSettings:
     stop_after: str = setting(
         "", "time after which the run saves and stops, such as 3h, 90m or 1h30m; the same command goes on; empty: never"
     )
+    stop_at_frame: int = setting(
+        0,
+        "at which the run saves and ends with status 0, cut off from the course of total_frames; the same command with "
+        "a later one goes on; 0: total_frames",
+        unit="frames",
+        least=0,
+    )
     on_divergence: Literal["freeze", "stop", "restart"] = setting(
         "freeze",
         "a seed whose losses, gradients, observations or rewards are not finite; freeze: it learns no more, the others "

@@ -23,7 +23,8 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
     from experiments.build.errors import CURABLE, is_told
     from experiments.build.experiment import make_schedule, setup
     from experiments.build.slices import own_seeds
-    from experiments.record.folder import Folder, check_folder, resolved
+    from experiments.record.calendar import stop_step
+    from experiments.record.folder import Folder, check_config, check_folder, resolved
     from experiments.run import config_of
 
     try:
@@ -34,13 +35,17 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
             raise ValueError("a sweep takes a run that stops by itself for one that was killed; leave stop_after empty")
         folder = Folder(config)
         said = resolved(config) | {"exp_id": ""}
-        check_folder(folder, config)
+        total = make_schedule(config).total
+        parts = sorted(folder.root.glob(f"slices/*/checkpoint/{total}"))
+        by_several = bool(parts) and not folder.slice and folder.is_trained(total)
+        (check_config if by_several else check_folder)(folder, config)
+        checkpoint = parts[0] if by_several else folder.checkpoint / str(stop_step(config, total))
         own = own_seeds(config)
         found = {
             "folder": str(folder.root),
             "seeds": list(own.seeds),
-            "frames": config.total_frames,
-            "checkpoint": str(folder.checkpoint / str(make_schedule(config).total)),
+            "frames": min(config.stop_at_frame or config.total_frames, config.total_frames),
+            "checkpoint": str(checkpoint),
             "config": said,
             "memory": 0,
         }

@@ -7,7 +7,7 @@ import csv
 import itertools
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def make_overrides(
     table: Path | None = None,
     count: int | None = None,
     seed: int = 0,
+    flag: str = "over",
 ) -> list[Overrides]:
     """The overrides of each run.
 
@@ -37,6 +38,7 @@ def make_overrides(
         table: a CSV file with a column for each key and a line for each run, in place of `over`.
         count: so many of them, drawn without replacement; None: all.
         seed: of that draw.
+        flag: by which `over` was given.
 
     Raises:
         ValueError: the sentence says what cannot be, and the cure.
@@ -48,7 +50,7 @@ def make_overrides(
     elif not over:
         raise ValueError('a sweep needs what varies: --over="KEY=VALUE,VALUE", once for each key, or --file=TABLE.csv')
     else:
-        found = _combine(_lists(over), zipped)
+        found = _combine(_lists(over, flag), zipped)
     for key in found[0]:
         if key in OF_THE_SWEEP:
             raise ValueError(f"{key} names the folders of a sweep's runs; set it for all: --config.{key}=")
@@ -60,19 +62,19 @@ def make_overrides(
     return [found[i] for i in drawn]
 
 
-def _lists(over: Sequence[str]) -> dict[str, list[str]]:
+def _lists(over: Sequence[str], flag: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for each in over:
         key, equals, text = each.partition("=")
-        key, values = key.strip(), split_values(text, each)
+        key, values = key.strip(), split_values(text, f"--{flag}={each!r}")
         if not equals or not re.fullmatch(r"\w[\w.]*", key):
             raise ValueError(
-                f"--over={each!r} must be KEY=VALUE,VALUE with a key of the config, such as seeds or env.name"
+                f"--{flag}={each!r} must be KEY=VALUE,VALUE with a key of the config, such as seeds or env.name"
             )
         if key in found:
-            raise ValueError(f"--over={key} comes twice; put all its values into one")
+            raise ValueError(f"--{flag}={key} comes twice; put all its values into one")
         if not values:
-            raise ValueError(f"--over={each!r} has no value, so there would be no run; give it one or more")
+            raise ValueError(f"--{flag}={each!r} has no value, so there would be no run; give it one or more")
         found[key] = values
     return found
 
@@ -81,7 +83,7 @@ def split_values(text: str, whole: str) -> list[str]:
     """The values of a list: divided at commas that stand neither in brackets nor in quotes.
 
     Raises:
-        ValueError: a bracket or a quote is not closed, or a value is empty; it names the `whole` argument.
+        ValueError: a bracket or a quote is not closed, or a value is empty; the sentence begins with `whole`.
     """
     values, start, depth, quote = [], 0, 0, ""
     for i, letter in enumerate(text):
@@ -97,12 +99,12 @@ def split_values(text: str, whole: str) -> list[str]:
         if depth < 0:
             break
     if depth or quote:
-        raise ValueError(f"--over={whole!r} has a bracket or a quote that is not closed, or closed twice")
+        raise ValueError(f"{whole} has a bracket or a quote that is not closed, or closed twice")
     values.append(text[start:].strip())
     if values == [""]:
         return []
     if "" in values:
-        raise ValueError(f"--over={whole!r} has an empty value between two commas or at an end; drop that comma")
+        raise ValueError(f"{whole} has an empty value between two commas or at an end; drop that comma")
     return values
 
 
@@ -178,27 +180,45 @@ def _told(run: Overrides) -> str:
     return " ".join(f"{key}={value}" for key, value in run.items())
 
 
-def shared_arguments(argv: Iterable[str], runs: Sequence[Overrides]) -> list[str]:
+def shared_arguments(argv: Iterable[str], varied: Collection[str], by: str = "--over or --file") -> list[str]:
     """The arguments of the command line that go to all runs: `--config` and `--config.KEY`, as they are.
+
+    Args:
+        varied: keys that differ between runs.
+        by: what makes them differ.
 
     Raises:
         ValueError: one of them is set for all runs, and varies.
     """
-    found, words = [], iter(argv)
+    found = []
+    for key, words in _of_config(argv):
+        if key in varied:
+            raise ValueError(f"{key} is set for all runs by --config.{key}, and varies by {by}; drop one of the two")
+        found += words if key not in OF_THE_SWEEP else []
+    return found
+
+
+def with_own(shared: Iterable[str], own: Overrides) -> tuple[str, ...]:
+    """The arguments of a run: those of all, but for what is the run's own, which comes last.
+
+    A key must not come twice: the second tuple would be added to the first one.
+    """
+    kept = [word for key, words in _of_config(shared) if key not in own for word in words]
+    return (*kept, *(f"--config.{key}={value}" for key, value in own.items()))
+
+
+def _of_config(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """The key and the words of each argument that is `--config` or `--config.KEY`; the key of the former is empty."""
+    words = iter(argv)
     for word in words:
         if not re.match(r"--?(no)?config\b", word):
             continue
         key = re.sub(r"^--?(no)?config\.?", "", word.partition("=")[0])
-        if key in runs[0]:
-            raise ValueError(
-                f"{key} is set for all runs by --config.{key}, and varies by --over or --file; drop one of the two"
-            )
         taken = [word]
         if "=" not in word and not word.lstrip("-").startswith("noconfig"):
             value = next(words, None)
             taken += [value] if value is not None else []
-        found += taken if key not in OF_THE_SWEEP else []
-    return found
+        yield key, taken
 
 
 def settings_given(arguments: Iterable[str], prefix: str) -> dict[str, Any]:

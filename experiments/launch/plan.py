@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.launch.overrides import OF_THE_FOLDER, Overrides, name_runs
+from experiments.launch.overrides import OF_THE_FOLDER, Overrides, name_runs, with_own
 
 
 class Planned(NamedTuple):
@@ -22,7 +22,7 @@ class Planned(NamedTuple):
     folder: Path
     seeds: tuple[int, ...]
     frames: int
-    """Of each seed, in the whole run."""
+    """Of each seed, up to where the run is asked to come."""
     checkpoint: Path
     """The last one: once it is there, the run is done."""
     memory: int
@@ -32,8 +32,22 @@ class Planned(NamedTuple):
 
     @property
     def done(self) -> bool:
-        """Whether it is trained to the end."""
-        return self.checkpoint.exists()
+        """Whether it is trained to its end, or beyond it, as a run that was asked for more frames is."""
+        if self.checkpoint.exists():
+            return True
+        beside = [path.name for path in self.checkpoint.parent.glob("*")] if self.checkpoint.name.isdigit() else []
+        return any(int(name) > int(self.checkpoint.name) for name in beside if name.isdigit())
+
+
+class Asked(NamedTuple):
+    """A run as it is asked for, before it is checked."""
+
+    name: str
+    told: str
+    """What the user has said of it alone."""
+    overrides: Overrides
+    arguments: tuple[str, ...]
+    """Of `experiments.run`."""
 
 
 def sweep_folder(results_dir: str, exp_id: str) -> Path:
@@ -41,27 +55,26 @@ def sweep_folder(results_dir: str, exp_id: str) -> Path:
     return Path(results_dir) / f"{exp_id}_sweep"
 
 
-def command_lines(
-    shared: Sequence[str], overrides: Sequence[Overrides], results_dir: str, exp_id: str
-) -> dict[str, tuple[str, ...]]:
-    """The arguments of each run, by its name: `exp_id`, and the environment where that varies.
+def ask_for(shared: Sequence[str], overrides: Sequence[Overrides], results_dir: str, exp_id: str) -> list[Asked]:
+    """The runs of a sweep, each named by what varies: its `exp_id`, and the environment where that varies.
+
+    Args:
+        shared: arguments of all runs.
 
     Raises:
         ValueError: two runs would have one name.
     """
-    found = {}
+    found = []
     for name, each in zip(name_runs(overrides, exp_id), overrides, strict=True):
         own = {"results_dir": str(sweep_folder(results_dir, exp_id)), "exp_id": name, **each}
         label = " ".join([name, *(each[key] for key in OF_THE_FOLDER if key in each)])
-        found[label] = (*shared, *(f"--config.{key}={value}" for key, value in own.items()))
+        found.append(Asked(label, " ".join(with_own([], each)), each, with_own(shared, own)))
     return found
 
 
 def make_plan(
-    shared: Sequence[str],
-    overrides: Sequence[Overrides],
-    results_dir: str,
-    exp_id: str,
+    asked: Sequence[Asked],
+    logs: Path,
     *,
     judge_memory: bool = True,
     tell: Callable[[int, int], None] = lambda done, of: None,
@@ -69,38 +82,36 @@ def make_plan(
     """All runs, each of them checked.
 
     Args:
-        shared: arguments of all runs.
+        logs: the folder for what they print.
         judge_memory: whether they run on this machine, so that a replay must fit into its memory.
         tell: called with how many are checked, and of how many.
 
     Raises:
-        ValueError: a run cannot be as it is asked for; the sentence begins with its overrides.
+        ValueError: a run cannot be as it is asked for; the sentence begins with what was said of it.
     """
-    lines, logs = command_lines(shared, overrides, results_dir, exp_id), sweep_folder(results_dir, exp_id) / "logs"
     plan, configs = [], {}
-    for (name, arguments), own, found in zip(lines.items(), overrides, ask(list(lines.values())), strict=True):
-        told = " ".join(f"--config.{key}={value}" for key, value in own.items())
+    for each, found in zip(asked, ask([each.arguments for each in asked]), strict=True):
         error = found.get("error") or (judge_memory and found.get("beyond_memory"))
         if error:
-            raise ValueError(f"{told}: {error}")
+            raise ValueError(f"{each.told}: {error}")
         content = json.dumps(found["config"], sort_keys=True)
         if content in configs:
-            raise ValueError(f"{told} is the same run as {configs[content]}; name each once")
-        configs[content] = told
+            raise ValueError(f"{each.told} is the same run as {configs[content]}; name each once")
+        configs[content] = each.told
         plan.append(
             Planned(
-                name,
-                own,
-                (sys.executable, "-m", "experiments.run", *arguments),
+                each.name,
+                each.overrides,
+                (sys.executable, "-m", "experiments.run", *each.arguments),
                 Path(found["folder"]),
                 tuple(found["seeds"]),
                 found["frames"],
                 Path(found["checkpoint"]),
                 found["memory"],
-                logs / f"{name.replace(' ', '_').replace('/', '-')}.txt",
+                logs / f"{each.name.replace(' ', '_').replace('/', '-')}.txt",
             )
         )
-        tell(len(plan), len(lines))
+        tell(len(plan), len(asked))
     return plan
 
 

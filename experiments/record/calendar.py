@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from experiments.build.experiment import Experiment
 
 
@@ -33,6 +35,7 @@ class Calendar:
             "checkpoint": experiment.every(config.checkpoint_every),
         }
         """Steps from one of each to the next; 0: there are none."""
+        self._stop = stop_step(config, experiment.schedule.total)
 
     def due(self, step: int) -> Due:
         """What there is to do before this step."""
@@ -41,10 +44,17 @@ class Calendar:
         evaluation = eval_every > 0 and (step % eval_every == 0 or last or switched)
         log = step % log_every == 0 or last or switched or evaluation
         measured = log if not schedule.measure_every else schedule.measures(step) or last or switched
-        return Due(evaluation, log, measured, (step % save_every == 0 and step > 0) or last)
+        return Due(evaluation, log, measured, (step % save_every == 0 and step > 0) or last or step == self._stop)
 
     def next_due(self, step: int) -> int:
         """The first step after this one at which there is something to do."""
         schedule, periods = self._schedule, [each for each in self.every.values() if each]
         due = [schedule.total, schedule.next_measure(step), *((step // every + 1) * every for every in periods)]
+        due += [self._stop] if self._stop > step else []
         return min(due + ([self._tasks.next_switch(step)] if self._tasks else []))
+
+
+def stop_step(config: ConfigDict, total: int) -> int:
+    """The first step at or after `stop_at_frame`; `total`, the last one, where that is 0 or later."""
+    frames = config.env.action_repeat * config.env.num_envs
+    return min(total, -(-config.stop_at_frame // frames)) if config.stop_at_frame else total

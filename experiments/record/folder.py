@@ -26,6 +26,7 @@ NOT_COMPARED = (
     "checkpoint_every",
     "metrics_every",
     "stop_after",
+    "stop_at_frame",
     "on_divergence",
     "compile_cache",
     "env.workers",
@@ -86,10 +87,11 @@ class Folder:
             for n in self.counts() - {1}
         )
 
-    def all_versions(self) -> list[dict[str, Any]]:
-        """What each process that has written here has kept in its `versions.json`."""
-        paths = [self.root / "versions.json", *sorted(self.root.glob("slices/*/versions.json"))]
-        return [read_json(path) for path in paths if path.exists()]
+
+def versions_in(root: Path) -> list[dict[str, Any]]:
+    """What each process that has written into a run's folder has kept in its `versions.json`."""
+    paths = [root / "versions.json", *sorted(root.glob("slices/*/versions.json"))]
+    return [read_json(path) for path in paths if path.exists()]
 
 
 def check_folder(folder: Folder, config: ConfigDict) -> None:

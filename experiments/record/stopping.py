@@ -8,8 +8,33 @@ from typing import Any
 
 from tqdm import tqdm
 
+from experiments.train.loop import Callback, Run
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C; what SLURM and machines that may be taken away send, some time before they kill."""
+
+
+class Reached(Exception):
+    """The run has come to its `stop_at_frame`, and is saved."""
+
+
+def ending_at(stop: int, callback: Callback) -> Callback:
+    """`callback`, after which the run ends once it is at the step `stop`, or was there before it was resumed.
+
+    It ends from within, as it does when it is asked to, and the loop is told of no other end than its own: where tasks
+    take turns, what belongs to a switch at that step then comes in the order in which it does without a stop.
+
+    Raises:
+        Reached: by the callback.
+    """
+
+    def until(run: Run) -> Run:
+        run = callback(run)
+        if run.step >= stop:
+            raise Reached
+        return run
+
+    return until
 
 
 class StopRequest:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -86,8 +87,19 @@ NAMES = {f"method={method},seeds={seed}": (method, seed) for method in ("none", 
 
 def runs_of(process):
     """The processes of `experiments.run` below this one."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [each for each in below if "experiments.run" in each.cmdline()]
+    found = []
+    for each in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            found += [each] if "experiments.run" in each.cmdline() else []
+    return found
+
+
+def kill(process):
+    """End it at once, and leave no pipe open; what it has started may still hold the other end."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        pipe.close()
 
 
 wait_for = functools.partial(waiting.wait_for, seconds=900.0)
@@ -104,8 +116,7 @@ def test_a_sweep_whose_processes_are_killed_ends_as_solo_runs_do(tmp_path):
     victim.kill()
     wait_for(lambda: any(path.name.isdigit() for path in root.glob("*/checkpoint/*")))
     left = runs_of(sweep)
-    sweep.kill()  # and then the sweep itself
-    sweep.wait()
+    kill(sweep)  # and then the sweep itself
     out, _err = finished(program(*arguments, *OVER, seeds=()))
     assert not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in left)
     with (root / "sweep.csv").open() as file:
@@ -144,8 +155,7 @@ def test_jobs_of_submitit_survive_the_sweep_go_back_into_the_queue_and_end_as_so
     root = tmp_path / "td3_ne_smoke_sweep"
     sweep = program(*arguments, start_new_session=True)
     wait_for(lambda: len(list(root.glob("*/0/metrics.jsonl"))) == 2)
-    sweep.kill()
-    sweep.wait()
+    kill(sweep)
     jobs = json.loads((root / "submitit" / "jobs.json").read_text())
     controller = psutil.Process(int(jobs["tau=0.1"]))
     (task,) = [each for each in controller.children() if "submitit.core._submit" in each.cmdline()]
@@ -171,11 +181,10 @@ def test_runs_on_ray_survive_the_sweep_and_their_own_death_and_end_as_solo_runs_
     victim, other = wait_for(lambda: len(found := runs_of(sweep)) == 2 and found)
     victim.kill()  # and the sweep starts it again
     wait_for(lambda: victim.pid not in [each.pid for each in runs_of(sweep)] and len(runs_of(sweep)) == 2)
-    sweep.kill()
-    sweep.wait()
+    kill(sweep)
     wait_for(lambda: not other.is_running() or other.status() == psutil.STATUS_ZOMBIE)  # saves and stops
     out, _ = finished(program(*arguments))
-    assert "3 runs: 3 done" in out
+    assert "[3 of 3 done]" in out
     assert any("resuming at frame" in path.read_text() for path in (root / "logs").iterdir())
     for tau in ("0.1", "0.2", "0.3"):
         own = [f"--config.results_dir={tmp_path / 'solo'}", f"--config.exp_id=tau={tau}", f"--config.agent.tau={tau}"]

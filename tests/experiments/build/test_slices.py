@@ -7,7 +7,7 @@ import pytest
 from configs import gymnax_states
 from experiments.build.checks import validate
 from experiments.build.slices import Slice, own_seeds, slice_of
-from experiments.record.folder import Folder, check_config, check_folder, open_folder
+from experiments.record.folder import Folder, check_config, check_folder, open_folder, versions_in
 
 
 def config_of(tmp_path, part, seeds=(3, 1, 4, 15, 9)):
@@ -80,7 +80,7 @@ def test_all_slices_write_one_run_with_the_config_of_all_seeds(tmp_path):
         assert json.loads(folder.config.read_text())["slice"] == part
     assert json.loads(Folder(whole).config.read_text()) == json.loads(whole.to_json())
     assert sorted(path.name for path in folder.root.iterdir()) == ["config.json", "slices"]
-    assert len(Folder(whole).all_versions()) == 2
+    assert len(versions_in(folder.root)) == 2
     (folder.checkpoint / "400").mkdir(parents=True)
     assert not Folder(whole).is_trained(400)
     (Folder(config_of(tmp_path, "0/2")).checkpoint / "400").mkdir(parents=True)

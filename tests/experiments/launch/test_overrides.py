@@ -2,7 +2,14 @@
 
 import pytest
 
-from experiments.launch.overrides import make_overrides, name_runs, settings_given, shared_arguments, split_values
+from experiments.launch.overrides import (
+    make_overrides,
+    name_runs,
+    settings_given,
+    shared_arguments,
+    split_values,
+    with_own,
+)
 
 
 def test_every_value_goes_with_every_other():
@@ -113,9 +120,9 @@ def test_what_holds_for_all_runs_is_taken_from_the_command_line():
         "x",
         "--noconfig.resume",
     ]
-    assert shared_arguments(argv, [{"a": "1"}]) == ["--config", "f.py", "--config.batch_size=8", "--noconfig.resume"]
+    assert shared_arguments(argv, {"a": "1"}) == ["--config", "f.py", "--config.batch_size=8", "--noconfig.resume"]
     with pytest.raises(ValueError, match=r"a is set for all runs by --config\.a, and varies"):
-        shared_arguments(["--config.a=2"], [{"a": "1"}])
+        shared_arguments(["--config.a=2"], {"a": "1"})
 
 
 def test_settings_of_a_launcher_are_numbers_and_words():
@@ -124,3 +131,11 @@ def test_settings_of_a_launcher_are_numbers_and_words():
     assert settings_given([*argv, "--config.a=1"], "ray") == {"x": 1}
     with pytest.raises(ValueError, match=r"--slurm\.gpus must be --slurm\.KEY=VALUE"):
         settings_given(["--slurm.gpus"], "slurm")
+
+
+def test_what_is_a_runs_own_takes_the_place_of_what_is_for_all():
+    """A key that came twice would add a tuple to the first one."""
+    shared = ["--config", "f.py", "--config.seeds=(0,1)", "--config.tau", "5", "--noconfig.resume"]
+    assert with_own(shared, {"seeds": "(7,)", "tau": "6"}) == (
+        "--config", "f.py", "--noconfig.resume", "--config.seeds=(7,)", "--config.tau=6"
+    )  # fmt: skip

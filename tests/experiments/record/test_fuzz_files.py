@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from report_runs import make_run
 
 from agents.updates import Optimiser, TrainState, create_train_state
-from experiments.compare import columns_of
+from experiments.comparison.columns import columns_of
 from experiments.record.checkpoints import Checkpoints, load_model, read_births, save_model
 from experiments.record.curves import draw_curves
 from experiments.record.folder import Folder, check_folder, open_folder
