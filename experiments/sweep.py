@@ -17,10 +17,11 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from experiments.build.run_names import sweep_folder
 from experiments.launch.engine import carry_out
 from experiments.launch.local import LocalLauncher, cores_here, gpus_here, make_slots, memory_here
 from experiments.launch.overrides import is_of, make_overrides, settings_given, shared_arguments
-from experiments.launch.plan import Planned, make_plan, sweep_folder
+from experiments.launch.plan import Planned, make_plan
 from experiments.launch.progress import Board, State
 from experiments.launch.ray_cluster import RayLauncher
 from experiments.launch.results import table, write_csv

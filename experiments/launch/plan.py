@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.launch.overrides import OF_THE_FOLDER, Overrides, name_runs
+from experiments.build.run_names import OF_THE_FOLDER, Overrides, name_runs, sweep_folder
 
 
 class Planned(NamedTuple):
@@ -34,11 +34,6 @@ class Planned(NamedTuple):
     def done(self) -> bool:
         """Whether it is trained to the end."""
         return self.checkpoint.exists()
-
-
-def sweep_folder(results_dir: str, exp_id: str) -> Path:
-    """Where all runs of a sweep lie, with its table and logs."""
-    return Path(results_dir) / f"{exp_id}_sweep"
 
 
 def command_lines(

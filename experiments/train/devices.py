@@ -140,9 +140,10 @@ def spread_steps(steps: Steps, devices: SeedDevices, num_envs: int) -> Steps:
     init, enter, greedy, restart = (devices.mapped(fn) for fn in (steps.init, steps.enter, steps.greedy, steps.restart))
     remember = devices.mapped(steps.remember, shared=1)
     measure = program(steps.measure, shared=1)
-    greedily = jax.jit(lambda state, obs: greedy(state, devices.lanes(obs, 1)))
+    greedily = jax.jit(lambda state, obs, numbers: greedy(state, devices.lanes(obs, 1), numbers))
+    initial = program(lambda keys, numbers, task: steps.initial(keys, task, numbers), shared=1)
     return Steps(
-        init=jax.jit(lambda keys, scene: init(keys, lanes(scene))),
+        init=jax.jit(lambda keys, scene, numbers=None: init(keys, lanes(scene), numbers)),
         act=program(steps.act, shared=1),
         learn=program(steps.learn, shared=1, donate=(0,)),
         remember=jax.jit(
@@ -152,8 +153,8 @@ def spread_steps(steps: Steps, devices: SeedDevices, num_envs: int) -> Steps:
         renew=program(steps.renew, shared=1, donate=(0,)),
         restart=jax.jit(lambda learner, keys, again: restart(learner, keys, devices.lanes(again, 1)), donate_argnums=0),
         forget=program(steps.forget) if steps.forget else None,
-        initial=program(steps.initial, shared=1),
+        initial=lambda keys, task, numbers=None: initial(keys, numbers, task),
         measure=lambda *args: devices.numbers(measure(*args)),
-        greedy=lambda state, obs: devices.numbers(greedily(state, obs)),
+        greedy=lambda state, obs, numbers=None: devices.numbers(greedily(state, obs, numbers)),
         observe=steps.observe,
     )
