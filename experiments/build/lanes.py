@@ -130,15 +130,15 @@ def with_lane_keys(keys: Sequence[str], load: Callable[[str], ConfigDict], argum
     """A config file with `lanes` of these keys, so that the command line can set them, as texts."""
     config = load(argument)
     with config.unlocked():
-        place = config.setdefault("lanes", ConfigDict())
         for key in keys:
-            *groups, name = key.split(".")
-            here = place
+            *groups, name = f"lanes.{key}".split(".")
+            place = config
             for group in groups:
-                here = here.setdefault(group, ConfigDict())
-                if not isinstance(here, ConfigDict):
+                place[group] = place.get(group, ConfigDict())
+                place = place[group]
+                if not isinstance(place, ConfigDict):
                     raise ValueError(f"the config has no key {key}, of which lanes.{key} could list values")
-            here[name] = ""
+            place[name] = ""
     return config
 
 

@@ -83,7 +83,9 @@ class SeedDevices:
         """The same without the doubles. Where there are any, in the host's memory: it is as large as all replays."""
         if self.mesh is None or self.seeds == self.places:
             return tree
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, _host())[: len(leaf) // self.places * self.seeds], tree)
+        return jax.tree.map(
+            lambda leaf: jax.device_put(leaf, host_memory())[: len(leaf) // self.places * self.seeds], tree
+        )
 
     def numbers(self, tree: PyTree) -> PyTree:
         """As `drop`, of NumPy's arrays; for what is small."""
@@ -103,7 +105,7 @@ class SeedDevices:
         elif self.seeds == self.places:
             place = NamedSharding(self.mesh, EACH)
         else:
-            place = SingleDeviceSharding(_host())
+            place = SingleDeviceSharding(host_memory())
 
         def shape(leaf: Any) -> jax.ShapeDtypeStruct:
             length, *rest = leaf.shape
@@ -118,7 +120,7 @@ class SeedDevices:
         return jnp.concatenate([leaf, leaf[:extra]]) if extra else leaf
 
 
-def _host() -> Any:
+def host_memory() -> Any:
     """The host's memory; where JAX_PLATFORMS leaves it out, that of the first device."""
     with suppress(RuntimeError):
         return jax.local_devices(backend="cpu")[0]
