@@ -40,7 +40,7 @@ class DivergenceGuard:
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment, self._told = experiment, set[str]()
-        self.found: list[Divergence | None] = [None] * len(experiment.config.seeds)
+        self.found: list[Divergence | None] = [None] * len(experiment.rows)
         """Of each seed, as it was last read."""
 
     @property
