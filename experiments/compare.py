@@ -282,6 +282,9 @@ def main(argv: list[str]) -> int:
 
 
 def _of_command_line(config: ConfigDict) -> int:
+    from experiments.build.lanes import refuse_lanes
+
+    refuse_lanes(config, "experiments.compare")
     given = config_flags.get_override_values(flags.FLAGS["config"])
     for key in {"plasticity.method", "plasticity.preset"} & set(given):
         raise ValueError(f"{key} is set for each method: --method=NAME, or --method=ne,preset=released")

@@ -29,15 +29,10 @@ GROUPS = {
         "gymnax-states-sac",
         dict(plasticity=dict(method=DENSE), review=dict(mode="gate", every=2, auto_batch=True)),
         (
-            "agent.",
-            "replay.d",
-            "replay.reward",
-            "review.awaken",
-            "review.gain",
-            "plasticity.shrink",
-            "plasticity.perturb",
-        )
-        + ("plasticity.l2_init", *(f"plasticity.{name}." for name in DENSE.split("+"))),
+            *("agent.", "replay.d", "replay.reward", "review.awaken", "review.gain"),
+            *("plasticity.shrink", "plasticity.perturb", "plasticity.l2_init"),
+            *(f"plasticity.{name}." for name in DENSE.split("+")),
+        ),
     ),
     "lifelong_ne": (
         "gymnax-states-td3",
@@ -108,7 +103,7 @@ def test_a_number_inside_a_program_is_that_of_its_row():
 
 def test_a_number_that_is_looked_at_is_a_sentence():
     def make(numbers):
-        return round(numbers["plasticity.omega"] * 10)
+        return int(numbers["plasticity.omega"] * 10)
 
     with pytest.raises(ValueError, match=r"^lanes.plasticity.omega: with this config plasticity.omega decides on how"):
         check_traced(make, {"plasticity.omega": np.zeros(2, np.float32)})
