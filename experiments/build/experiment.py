@@ -115,7 +115,8 @@ class Experiment(NamedTuple):
     def go_on(self, run: Run, envs: Any) -> Run:
         """The run from a checkpoint, on the devices of now, with its environments as they were then."""
         self.pool.restore(self._of_envs(self.devices.fill, envs))
-        learner = replace(self.devices.fill(run.learner), numbers=self.numbers)
+        numbers = jax.tree.map(jnp.copy, self.numbers)  # for a learner's memory is given away as it learns
+        learner = replace(self.devices.fill(run.learner), numbers=numbers)
         return Run(run.step, learner, self.devices.fill(run.rollout))
 
     def shapes(self, run: Run) -> tuple[Run, Any]:

@@ -38,9 +38,17 @@ OFF_AT_ZERO = ("agent.ema", "plasticity.lifelong_ne.novelty")
 def traceable_keys(config: ConfigDict) -> list[str]:
     """The keys that may differ between lanes: numbers on which neither shapes nor times depend."""
     kind = AGENTS.get(config.agent.name)
-    own = [f"agent.{each.key}" for each in settings_of(kind.settings) if each.type is float] if kind else []
-    methods = [each.key for name in METHODS for each in signature_settings(name) if each.type is float]
-    return [*own, *OF_THE_RUN, *methods]
+    return [*(of_agent(kind.settings) if kind else ()), *OF_THE_RUN, *of_methods()]
+
+
+def of_agent(settings: type) -> list[str]:
+    """Those of an agent."""
+    return [f"agent.{each.key}" for each in settings_of(settings) if each.type is float]
+
+
+def of_methods() -> list[str]:
+    """Those of the plasticity methods that have keys of their own."""
+    return [each.key for name in METHODS for each in signature_settings(name) if each.type is float]
 
 
 def lanes_of(config: ConfigDict) -> list[ConfigDict]:
