@@ -12,23 +12,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from agents.replay import Replay, make_replay
+from agents.replay import Replay
 from agents.types import Agent, Clock
 from envs.pools.device import DevicePool
 from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike
 from envs.types import DeviceKind, EnvSpec, HostKind
-from experiments.build.agent import make_agent
 from experiments.build.checks import check_window, validate
 from experiments.build.devices import choose_devices
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
 from experiments.build.lanes import check_traced, lanes_of, numbers_of, of_all_rows, with_numbers
-from experiments.build.optimisers import make_optimisers, plain_optimiser
-from experiments.build.replay import check_memory, choose_store, free_memory, make_vary, total_memory
+from experiments.build.learning import make_learning
+from experiments.build.replay import check_memory, choose_store, free_memory, total_memory
 from experiments.build.tasks import make_tasks
 from experiments.train.devices import ONE_DEVICE, SeedDevices, spread_steps
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
-from experiments.train.experience import Dynamic
 from experiments.train.loop import Callback, Run, make_advance, seed_of_lanes, train_on_device, train_on_host
 from experiments.train.network_metrics import measure_plasticity
 from experiments.train.parts import Learning
@@ -39,7 +37,6 @@ from experiments.train.step import Steps, make_steps
 from experiments.train.stopwatch import Stopwatch
 from experiments.train.task_loop import evaluate_in_turns, train_in_phases
 from experiments.train.tasks import TaskSequence
-from ne_jax import make_review
 
 
 class Parts(NamedTuple):
@@ -179,7 +176,7 @@ def _on_device(
         seeds=parts.keys,
         devices=devices,
         numbers=parts.numbers,
-        remade=lambda numbers: _learning(with_numbers(config, numbers), parts.spec, parts.schedule).agent,
+        remade=lambda numbers: make_learning(with_numbers(config, numbers), parts.spec, parts.schedule).agent,
     )
     pool = pools[0]
     if tasks and (len(envs) > 1 or tasks.ends_first):
@@ -239,12 +236,12 @@ def _parts(
     store, why = choose_store(config, spec, room)
     for each in (config, *lanes):
         each.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
-    made, *_ = [_learning(lane, spec, schedule) for lane in lanes]  # each says what cannot be
+    made, *_ = [make_learning(lane, spec, schedule) for lane in lanes]  # each says what cannot be
     check_memory(made.replay.nbytes, devices.in_one_memory, config.replay.capacity, free)
     numbers = numbers_of(lanes, len(config.seeds) // len(lanes))
 
     def remade(numbers: Numbers) -> Learning:
-        return _learning(with_numbers(config, numbers), spec, schedule)
+        return make_learning(with_numbers(config, numbers), spec, schedule)
 
     check_traced(remade, numbers)
     steps = make_steps(
@@ -266,34 +263,6 @@ def _parts(
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
     keys, numbers = devices.fill((keys, numbers))
     return Parts(spec, made.agent, made.replay, schedule, steps, keys, f"{store}s{why}", devices, tuple(lanes), numbers)
-
-
-def _learning(config: ConfigDict, spec: EnvSpec, schedule: Schedule) -> Learning:
-    """What learns from what, in which are the numbers that lanes may differ in.
-
-    Raises:
-        ValueError: a setting cannot be.
-    """
-    dynamic, keep_frames = config.replay.dynamic, config.replay.store == "frame"
-    return Learning(
-        agent=make_agent(config, spec, make_optimisers(config, schedule.lifetime)),
-        review=make_review(**config.review),
-        replay=make_replay(
-            jax.eval_shape(spec.observe, spec.scene) if keep_frames else spec.scene,
-            (lambda frame: frame) if keep_frames else spec.observe,
-            spec.action_dim,
-            capacity=config.replay.capacity,
-            stack=config.env.frame_stack,
-            nstep=config.replay.nstep,
-            discount=config.replay.discount,
-            num_envs=config.env.num_envs,
-            reward_scale=config.replay.reward_scale,
-            vary=make_vary(config, spec, config.replay.store),
-            dynamic=dynamic.on,
-        ),
-        dynamic=Dynamic(dynamic.min_size, dynamic.threshold) if dynamic.on else None,
-        fresh=make_agent(config, spec, plain_optimiser) if config.capacity_probe else None,
-    )
 
 
 def _horizon(config: ConfigDict) -> Callable[[Clock], Any] | None:
