@@ -112,20 +112,15 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
     from experiments.build.slices import own_seeds
     from experiments.record.checkpoints import Checkpoints
     from experiments.record.curves import draw_curves
-    from experiments.record.folder import Folder, check_folder, open_folder
-    from experiments.record.lane_checkpoints import LaneCheckpoints, check_together
+    from experiments.record.folder import open_folder
+    from experiments.record.lane_checkpoints import LaneCheckpoints
     from experiments.record.summary import CompileClock, print_summary, warn_of_checkpoints
     from experiments.record.wandb_runs import check_wandb
 
     experiment, clock = None, CompileClock()
     try:
         lanes = lanes_of(config)
-        folders = [Folder(lane) for lane in lanes]
-        for folder, lane in zip(folders, lanes, strict=True):
-            check_folder(folder, lane)
-        places = [folder.checkpoint for folder in folders]
-        if config.resume:
-            check_together(places)
+        folders = _checked_folders(lanes)
         check_wandb(config)
         if config.compile_cache:
             keep_compiled()
@@ -139,6 +134,7 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
         if not quiet:
             print_summary(experiment, folders, layers)
         warn_of_checkpoints(experiment, folders[0])
+        places = [folder.checkpoint for folder in folders]
         checkpoints = Checkpoints(*places) if len(places) == 1 else LaneCheckpoints(places)
         start = _begin(experiment, checkpoints, layers, quiet)
         if begun and start.step == 0:
@@ -159,6 +155,19 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
     if not quiet:
         print(f"results in {', '.join(str(folder.root) for folder in folders)}")
     return status
+
+
+def _checked_folders(lanes: Sequence[ConfigDict]) -> list[Folder]:
+    """The folder of a run, or of each lane, after the checks of what earlier runs have left there."""
+    from experiments.record.folder import Folder, check_folder
+    from experiments.record.lane_checkpoints import check_together
+
+    folders = [Folder(lane) for lane in lanes]
+    for folder, lane in zip(folders, lanes, strict=True):
+        check_folder(folder, lane)
+    if lanes[0].resume:
+        check_together([folder.checkpoint for folder in folders])
+    return folders
 
 
 def _begin(experiment: Experiment, checkpoints: Checkpoints | LaneCheckpoints, layers: list, quiet: bool) -> Run:
