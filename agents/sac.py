@@ -243,7 +243,7 @@ def update(
     return replace(state, actor=actor, temperature=temperature, target_critic=target_critic), metrics
 
 
-def whole_entropy(settings: SACSettings, batch: Transition) -> float:
+def whole_entropy(settings: SACSettings, batch: Transition) -> Number:
     """H, the target entropy of all actions together; the paper's is minus their number."""
     return settings.target_entropy * batch.action.shape[-1]
 

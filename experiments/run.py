@@ -90,7 +90,7 @@ def _apply_presets(values: flags.FlagValues) -> str:
     config, given = values["config"].value, config_flags.get_override_values(values["config"])
     word = apply_published(config, given)
     apply_preset(config, given)
-    if config.get("lanes"):
+    if config is not None and config.get("lanes"):
         from experiments.build.lanes import check_given
 
         check_given(config, given)
@@ -135,7 +135,7 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
             print_summary(experiment, folders, layers)
         warn_of_checkpoints(experiment, folders[0])
         places = [folder.checkpoint for folder in folders]
-        checkpoints = Checkpoints(*places) if len(places) == 1 else LaneCheckpoints(places)
+        checkpoints = Checkpoints(places[0]) if len(places) == 1 else LaneCheckpoints(places)
         start = _begin(experiment, checkpoints, layers, quiet)
         if begun and start.step == 0:
             print(f"{places[0].parent} holds no checkpoint beyond frame 0; starting from there")

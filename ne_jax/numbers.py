@@ -20,4 +20,4 @@ def is_known(number: Number) -> bool:
 
 def is_zero(number: Number) -> bool:
     """Whether a number is known to be 0, so that what it multiplies can be left out of the program."""
-    return is_known(number) and number == 0
+    return is_known(number) and bool(number == 0)
