@@ -13,11 +13,11 @@ Number = float | Float[Array, ""]
 """One that does not decide on shapes."""
 
 
-def is_known(number: Number) -> bool:
+def is_known(number: Number | int) -> bool:
     """Whether a number can be looked at now, which one that is traced cannot."""
     return not isinstance(number, Tracer)
 
 
-def is_zero(number: Number) -> bool:
+def is_zero(number: Number | int) -> bool:
     """Whether a number is known to be 0, so that what it multiplies can be left out of the program."""
     return is_known(number) and bool(number == 0)
