@@ -61,19 +61,20 @@ class LaneCheckpoints:
     def restore(self, like: Run, envs: Snapshot | EnvState) -> tuple[Run, Any, list[str]] | None:
         """As `Checkpoints.restore`, of the newest step that all lanes have."""
         check_together(self._folders)
-        common = self._common
+        common, told = self._common, []
         while common:
             found = []
             for i, each in enumerate(self._each):
                 part, part_envs = jax.tree.map(_placed, (self._part(like, i), self._part(envs, i)))
                 found.append(each.restore(Run(0, part.learner, part.rollout), part_envs, common))
+            told += [sentence for _, _, sentences in found for sentence in sentences]
             steps = {run.step for run, _, _ in found}
             if len(steps) == 1:
                 break
             common = {step for step in common if step <= min(steps)}
         else:
             return None
-        step, told = steps.pop(), [sentence for _, _, sentences in found for sentence in sentences]
+        step = steps.pop()
         for each in self._each:
             told += [each.set_aside(later, "not all lanes have it") for later in each.steps if later > step]
         runs, all_envs = zip(*[(run, own) for run, own, _ in found], strict=True)

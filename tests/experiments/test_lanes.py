@@ -102,7 +102,7 @@ def test_what_cannot_be_is_said_before_anything_starts(tmp_path, capsys, argumen
 
 
 def test_other_programs_have_no_lanes():
-    assert "lanes are for experiments.run, and experiments.sweep has none" in answer([TINY, rates()])["error"]
+    assert "lanes are for experiments.run; experiments.sweep has none" in answer([TINY, rates()])["error"]
     with pytest.raises(ValueError, match=r"experiments.compare has none; leave --config.lanes out"):
         refuse_lanes(config(rates()), "experiments.compare")
 
