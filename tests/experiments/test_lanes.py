@@ -1,6 +1,7 @@
 """Lanes on the command line: what is refused, what folders they get, and whole runs, which are as separate ones."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from experiments.record.metrics_files import read_metrics
 from experiments.record.policy import load_policy, read_config
 from experiments.run import config_of, run
 
+# ml_collections loads a config file in a way that Python 3.12 no longer has.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 TINY = "--config=tests/support/tiny_config.py:gymnax-states-td3"
 ROOT = Path(__file__).parents[2]
 
@@ -123,7 +126,10 @@ def test_lanes_that_were_not_trained_together_are_refused(tmp_path):
 
 def rows(folder, seed):
     found = read_metrics(folder / str(seed) / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in found]
+    return [
+        {key: math.nan if value is None else value for key, value in row.items() if not key.startswith("time/")}
+        for row in found
+    ]
 
 
 def assert_alike(found, wanted):
@@ -170,7 +176,7 @@ def test_lanes_are_separate_runs_and_each_goes_on_alone(tmp_path, kind):
 @pytest.mark.slow
 def test_lanes_go_on_where_they_were_stopped_also_on_other_devices(tmp_path):
     def start(name, *arguments, status=0):
-        command = [sys.executable, "-m", "experiments.run", TINY, *SHORT, "--config.seeds=(0,)", *arguments]
+        command = [sys.executable, "-m", "experiments.run", TINY, *SHORT[1:], *arguments]
         command += [rates("(1e-3,2e-3,3e-3)"), f"--config.results_dir={tmp_path / name}", "--quiet"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == status, done.stdout + done.stderr
