@@ -104,7 +104,7 @@ def _rows(leaf: Any, i: int, lanes: int) -> Any:
 
 def _placed(leaf: Any) -> Any:
     """A shape to be restored into one memory: a lane's rows may not be as many as there are devices."""
-    if isinstance(leaf, jax.ShapeDtypeStruct) and len(leaf.sharding.device_set) > 1:
+    if isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding and len(leaf.sharding.device_set) > 1:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(host_memory()))
     return leaf
 
