@@ -105,7 +105,7 @@ class Checkpoints:
             learner, rollout = found["state"]
             rollout = replace(rollout, replay_state=found["replay"])
             sentences = [self.set_aside(*failure) for failure in failures]
-            return Run(step, learner, rollout), found["envs"], sentences
+            return Run(step, replace(like.learner, **learner, numbers=None), rollout), found["envs"], sentences
         if failures:
             raise ValueError(
                 f"no checkpoint in {self._folder} can be read ({failures[0][1]}); go back to the code that wrote them "
@@ -270,7 +270,8 @@ def _has_shape(node: Any) -> bool:
 
 
 def _split(run: Run) -> tuple[Any, tuple[Any, RolloutState]]:
-    return run.rollout.replay_state, (run.learner, replace(run.rollout, replay_state=None))
+    learner = {name: part for name, part in vars(run.learner).items() if name != "numbers"}  # which the config says
+    return run.rollout.replay_state, (learner, replace(run.rollout, replay_state=None))
 
 
 def _first_line(error: Exception) -> str:

@@ -70,9 +70,9 @@ class Monitor:
         self._calendar = Calendar(experiment)
         self.next_due = self._calendar.next_due
         self._tasks = experiment.tasks
+        self._places = [(folders[row.lane], row.seed) for row in experiment.rows]
         self._redo = begin > 0 and self._calendar.due(begin).row and not self._is_written(begin)
         frame = experiment.frame(begin) - self._redo
-        self._places = [(folders[row.lane], row.seed) for row in experiment.rows]
         lanes = experiment.lanes or (config,)
         runs = [
             WandbRun(lanes[row.lane], folders[row.lane], row.seed) if config.log.wandb else None
