@@ -42,6 +42,7 @@ from agents.updates import (
     smaller,
     truncated_normal,
 )
+from ne_jax.numbers import Number
 from settings import setting
 
 
@@ -49,13 +50,13 @@ from settings import setting
 class DrQSettings(DeterministicSettings):
     """The defaults are those published for DrQ-v2 (table 2, medium tasks)."""
 
-    learning_rate: float = setting(1e-4, "of Adam, for each network", above=0)
+    learning_rate: Number = setting(1e-4, "of Adam, for each network", above=0)
     hidden: tuple[int, ...] = setting((1024, 1024), "widths of the hidden layers of actor and critic", least=1)
-    tau: float = setting(0.01, "rate at which the target critic follows", above=0, most=1)
-    std_initial: float = setting(1.0, "deviation of the noise on actions at the start", least=0)
-    std_final: float = setting(0.1, "deviation of the noise on actions after std_steps", least=0)
+    tau: Number = setting(0.01, "rate at which the target critic follows", above=0, most=1)
+    std_initial: Number = setting(1.0, "deviation of the noise on actions at the start", least=0)
+    std_final: Number = setting(0.1, "deviation of the noise on actions after std_steps", least=0)
     std_steps: int = setting(500_000, "over which that deviation falls", unit="agent steps", least=1)
-    std_clip: float = setting(0.3, "at which the noise is cut in the losses", least=0)
+    std_clip: Number = setting(0.3, "at which the noise is cut in the losses", least=0)
     random_steps: int = setting(2_000, "uniformly random actions at the start", unit="agent steps", least=0)
 
 

@@ -18,6 +18,7 @@ from agents.encoder import VisionSettings, make_encoder
 from agents.layers import MLP, Activation, Init, Injectable, Projection
 from agents.types import Clock, Obs, Params, Transition
 from agents.updates import MakeOptimiser, Network, TrainState, make_network, smaller
+from ne_jax.numbers import Number, is_zero
 from settings import check, setting
 
 
@@ -96,7 +97,7 @@ def perceptron(network: Form, out: int, name: str) -> nn.Module:
 class ActorCriticSettings:
     """Settings that all actor-critics have."""
 
-    learning_rate: float = setting(3e-4, "of Adam, for each network", above=0)
+    learning_rate: Number = setting(3e-4, "of Adam, for each network", above=0)
     hidden: tuple[int, ...] = setting((256, 256), "widths of the hidden layers of actor and critic", least=1)
     layer_norm: bool = setting(False, "LayerNorm before each hidden layer's ReLU")
     activation: Activation = setting(
@@ -111,7 +112,7 @@ class ActorCriticSettings:
 class DeterministicSettings(ActorCriticSettings):
     """Settings of those whose policy is a tanh, with noise around it."""
 
-    preactivation_penalty: float = setting(
+    preactivation_penalty: Number = setting(
         0.0, "weight in the actor's loss of the mean square of what its tanh takes, against saturation", least=0
     )
 
@@ -231,7 +232,7 @@ def saturation_loss(
     A tanh that is far out has hardly a slope by which the actor could come back (Andrychowicz et al. 2017,
     arXiv:1707.01495, appendix A).
     """
-    if not settings.preactivation_penalty:
+    if is_zero(settings.preactivation_penalty):
         return jnp.zeros(())
     found = nets.actor.module.apply({"params": params}, features, method="preactivation")
     return settings.preactivation_penalty * jnp.square(jnp.asarray(found)).mean()

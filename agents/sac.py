@@ -48,6 +48,7 @@ from agents.updates import (
     polyak_update,
     smaller,
 )
+from ne_jax.numbers import Number
 from settings import setting
 
 LOG_STD = (-20.0, 2.0)
@@ -58,9 +59,9 @@ LOG_STD = (-20.0, 2.0)
 class SACSettings(ActorCriticSettings):
     """The defaults are those of the paper (table 1), and its authors' code where it is silent."""
 
-    tau: float = setting(0.005, "rate at which the target critic follows", above=0, most=1)
-    initial_temperature: float = setting(1.0, "weight of the policy's entropy at the start", above=0)
-    target_entropy: float = setting(-1.0, "of the policy, for each action, which the temperature learns to hold")
+    tau: Number = setting(0.005, "rate at which the target critic follows", above=0, most=1)
+    initial_temperature: Number = setting(1.0, "weight of the policy's entropy at the start", above=0)
+    target_entropy: Number = setting(-1.0, "of the policy, for each action, which the temperature learns to hold")
     random_steps: int = setting(10_000, "uniformly random actions at the start", unit="agent steps", least=0)
 
 
@@ -182,7 +183,7 @@ def actor_loss(
 
 
 def temperature_loss(
-    params: dict[str, Float[Array, ""]], log_prob: Float[Array, " batch"], target_entropy: float
+    params: dict[str, Float[Array, ""]], log_prob: Float[Array, " batch"], target_entropy: Number
 ) -> Float[Array, ""]:
     """mean -alpha (log pi(a|s) + H) for the target entropy H (eq. 18): alpha rises while the entropy is below H."""
     return -(jnp.exp(params["log_alpha"]) * (log_prob + target_entropy)).mean()
@@ -242,7 +243,7 @@ def update(
     return replace(state, actor=actor, temperature=temperature, target_critic=target_critic), metrics
 
 
-def whole_entropy(settings: SACSettings, batch: Transition) -> float:
+def whole_entropy(settings: SACSettings, batch: Transition) -> Number:
     """H, the target entropy of all actions together; the paper's is minus their number."""
     return settings.target_entropy * batch.action.shape[-1]
 

@@ -43,6 +43,7 @@ from agents.updates import (
     polyak_update,
     sync_target,
 )
+from ne_jax.numbers import Number, is_zero
 from settings import setting
 
 
@@ -50,13 +51,13 @@ from settings import setting
 class TD3Settings(DeterministicSettings):
     """The defaults are those of the authors' code, as published for MuJoCo."""
 
-    tau: float = setting(0.005, "rate at which target networks follow", above=0, most=1)
+    tau: Number = setting(0.005, "rate at which target networks follow", above=0, most=1)
     policy_delay: int = setting(2, "critic updates per update of actor and targets", least=1)
-    smoothing_std: float = setting(0.2, "deviation of the noise on the target policy's actions", least=0)
-    smoothing_clip: float = setting(0.5, "at which that noise is cut", least=0)
-    exploration_std: float = setting(0.1, "deviation of the noise on actions", least=0)
+    smoothing_std: Number = setting(0.2, "deviation of the noise on the target policy's actions", least=0)
+    smoothing_clip: Number = setting(0.5, "at which that noise is cut", least=0)
+    exploration_std: Number = setting(0.1, "deviation of the noise on actions", least=0)
     random_steps: int = setting(25_000, "uniformly random actions at the start", unit="agent steps", least=0)
-    ema: float = setting(
+    ema: Number = setting(
         0.0,
         "decay of averaged weights for evaluation, per update of the actor (elastic in NE's code); 0 for none",
         least=0,
@@ -161,7 +162,7 @@ def actor_loss(
 def init(settings: TD3Settings, nets: ActorCritic, key: Key[Array, ""]) -> TD3State:
     """Fresh networks, and targets that equal them."""
     begun = init_actor_critic(nets, key)
-    average = acting(begun.encoder, begun.actor) if settings.ema else None
+    average = None if is_zero(settings.ema) else acting(begun.encoder, begun.actor)
     return TD3State(
         **vars(begun),
         target_critic=begun.critic.params,

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 import ne_jax
 from agents.types import Clock, Params
+from ne_jax.numbers import Number
 
 
 class Optimiser(NamedTuple):
@@ -139,7 +140,7 @@ def make_network(
     return Network(module, inputs, make_optimiser(inner, name, module, one_by_one, plastic))
 
 
-def polyak_update(target: Params, model: TrainState, tau: float) -> Params:
+def polyak_update(target: Params, model: TrainState, tau: Number) -> Params:
     """Move a target network by `tau` towards `model`: tau * model + (1 - tau) * target, then `sync_target`."""
     return sync_target(optax.incremental_update(model.params, target, tau), model)
 
@@ -173,7 +174,7 @@ def clipped_double_q_target(
 
 
 def exploration_action(
-    key: Key[Array, ""], mean: Float[Array, " actions"], std: Float[Array, ""] | float, random: Bool[Array, ""] | bool
+    key: Key[Array, ""], mean: Float[Array, " actions"], std: Number, random: Bool[Array, ""] | bool
 ) -> Float[Array, " actions"]:
     """`mean` with Gaussian noise, cut to the action bounds; uniform over them while `random` holds."""
     noise_key, random_key = jax.random.split(key)
@@ -181,14 +182,14 @@ def exploration_action(
     return jnp.where(random, uniform, truncated_normal(noise_key, mean, std))
 
 
-def linear_schedule(initial: float, final: float, duration: int, step: Int[Array, ""] | int) -> Float[Array, ""]:
+def linear_schedule(initial: Number, final: Number, duration: int, step: Int[Array, ""] | int) -> Float[Array, ""]:
     """From `initial` at step 0 to `final` at step `duration`, and constant after it."""
     x = jnp.clip(jnp.asarray(step, jnp.float32) / duration, 0.0, 1.0)
     return (1 - x) * initial + x * final
 
 
 def truncated_normal(
-    key: Key[Array, ""], mean: Float[Array, "*batch actions"], std: Float[Array, ""] | float, clip: float | None = None
+    key: Key[Array, ""], mean: Float[Array, "*batch actions"], std: Number, clip: Number | None = None
 ) -> Float[Array, "*batch actions"]:
     """DrQ-v2's exploration: Gaussian noise, cut at +-`clip` if given, and the sum cut to the action bounds.
 

@@ -21,6 +21,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments.build.checks import validate
+from experiments.build.lanes import refuse_lanes
 from experiments.build.methods import METHODS
 from experiments.comparison.columns import columns_of
 from experiments.comparison.methods import overrides_of
@@ -47,6 +48,7 @@ def compare(config: ConfigDict, argv: list[str]) -> int:
 
     A run that fails does not keep the others from training, nor from the table, of which it is left out.
     """
+    refuse_lanes(config, "experiments.compare")
     given = config_flags.get_override_values(flags.FLAGS["config"])
     for key in {"plasticity.method", "plasticity.preset"} & set(given):
         raise ValueError(f"{key} is set for each method: --method=NAME, or --method=ne,preset=released")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.build.experiment import Experiment
     from experiments.record.checkpoints import Checkpoints
     from experiments.record.folder import Folder
+    from experiments.record.lane_checkpoints import LaneCheckpoints
     from experiments.record.summary import CompileClock
     from experiments.train.loop import Run
 
@@ -89,6 +90,10 @@ def _apply_presets(values: flags.FlagValues) -> str:
     config, given = values["config"].value, config_flags.get_override_values(values["config"])
     word = apply_task(config, given)
     apply_preset(config, given)
+    if config is not None and config.get("lanes"):
+        from experiments.build.lanes import check_given
+
+        check_given(config, given)
     return word
 
 
@@ -102,36 +107,42 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
     # Imported here, so that a mistyped command is answered at once.
     from experiments.build.compile_cache import keep_compiled
     from experiments.build.experiment import setup
+    from experiments.build.lanes import lanes_of
     from experiments.build.layers import sparse_layers
     from experiments.build.slices import own_seeds
     from experiments.record.checkpoints import Checkpoints
     from experiments.record.curves import draw_curves
-    from experiments.record.folder import Folder, check_folder, open_folder
+    from experiments.record.folder import open_folder
+    from experiments.record.lane_checkpoints import LaneCheckpoints
     from experiments.record.summary import CompileClock, print_summary, warn_of_checkpoints
     from experiments.record.wandb_runs import check_wandb
 
-    folder, experiment, clock = Folder(config), None, CompileClock()
+    experiment, clock = None, CompileClock()
     try:
-        check_folder(folder, config)
+        lanes = lanes_of(config)
+        folders = _checked_folders(lanes)
         check_wandb(config)
         if config.compile_cache:
             keep_compiled()
-        own = own_seeds(config)
-        experiment = setup(own)
-        config.replay.store = own.replay.store  # the choice of now
-        begun = config.resume and folder.config.exists()
-        open_folder(folder, config)
+        config.replay.store = lanes[0].replay.store  # perhaps the choice of then
+        experiment = setup(own_seeds(config))
+        begun = config.resume and any(folder.config.exists() for folder in folders)
+        for folder, lane in zip(folders, lanes, strict=True):
+            lane.replay.store = experiment.config.replay.store  # the choice of now
+            open_folder(folder, lane)
         layers = sparse_layers(config, experiment.agent, experiment.schedule.lifetime)
         if not quiet:
-            print_summary(experiment, folder, layers)
-        warn_of_checkpoints(experiment, folder)
-        checkpoints = Checkpoints(folder.checkpoint)
+            print_summary(experiment, folders, layers)
+        warn_of_checkpoints(experiment, folders[0])
+        places = [folder.checkpoint for folder in folders]
+        checkpoints = Checkpoints(places[0]) if len(places) == 1 else LaneCheckpoints(places)
         start = _begin(experiment, checkpoints, layers, quiet)
         if begun and start.step == 0:
-            print(f"{folder.checkpoint.parent} holds no checkpoint beyond frame 0; starting from there")
-        status = _train(experiment, folder, checkpoints, start, clock, quiet)
-        if any(folder.root.glob("*/metrics.jsonl")):
-            draw_curves(folder.root)
+            print(f"{places[0].parent} holds no checkpoint beyond frame 0; starting from there")
+        status = _train(experiment, folders, checkpoints, start, clock, quiet)
+        for folder in folders:
+            if any(folder.root.glob("*/metrics.jsonl")):
+                draw_curves(folder.root)
     except CURABLE as error:
         if not is_told(error):
             raise
@@ -142,11 +153,24 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
         if experiment:
             experiment.close()
     if not quiet:
-        print(f"results in {folder.root}")
+        print(f"results in {', '.join(str(folder.root) for folder in folders)}")
     return status
 
 
-def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list, quiet: bool) -> Run:
+def _checked_folders(lanes: Sequence[ConfigDict]) -> list[Folder]:
+    """The folder of a run, or of each lane, after the checks of what earlier runs have left there."""
+    from experiments.record.folder import Folder, check_folder
+    from experiments.record.lane_checkpoints import check_together
+
+    folders = [Folder(lane) for lane in lanes]
+    for folder, lane in zip(folders, lanes, strict=True):
+        check_folder(folder, lane)
+    if lanes[0].resume:
+        check_together([folder.checkpoint for folder in folders])
+    return folders
+
+
+def _begin(experiment: Experiment, checkpoints: Checkpoints | LaneCheckpoints, layers: list, quiet: bool) -> Run:
     """The run to go on from: the newest checkpoint, or fresh networks and the first scenes."""
     import jax
 
@@ -154,7 +178,7 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list, quiet
     from experiments.train.loop import Run
 
     def fresh(keys, scene):
-        return Run(0, *experiment.steps.init(keys, scene))
+        return Run(0, *experiment.steps.init(keys, scene, experiment.numbers))
 
     scene = experiment.pool.reset()
     found = checkpoints.restore(*experiment.shapes(jax.eval_shape(fresh, experiment.keys, scene)))
@@ -172,14 +196,19 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints, layers: list, quiet
 
 
 def _train(
-    experiment: Experiment, folder: Folder, checkpoints: Checkpoints, start: Run, clock: CompileClock, quiet: bool
+    experiment: Experiment,
+    folders: Sequence[Folder],
+    checkpoints: Checkpoints | LaneCheckpoints,
+    start: Run,
+    clock: CompileClock,
+    quiet: bool,
 ) -> int:
     """Train to the end, or until Ctrl-C; the exit status."""
     from experiments.record.calendar import stop_step
     from experiments.record.monitor import Monitor, Stopped
     from experiments.record.stopping import Reached, ending_at
 
-    monitor = Monitor(experiment, folder, checkpoints, start.step, clock, quiet)
+    monitor = Monitor(experiment, folders, checkpoints, start.step, clock, quiet)
     total = experiment.schedule.total
     stop = stop_step(experiment.config, total)
     try:
@@ -226,24 +255,35 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def _add_keys_of_kind(argv: list[str], values: flags.FlagValues) -> None:
-    """Let the command line set any key of the kind of environment, also one that the config file lacks.
+    """Let the command line set lanes, and any key of the kind of environment, also one that the config file lacks.
 
     Raises:
         ValueError: there is no such kind.
     """
-    prefix, given = "--config.env.", {}
-    for each, after in zip(argv, [*argv[1:], ""]):
-        if each.startswith(prefix):
-            key, equals, value = each.removeprefix(prefix).partition("=")
-            given[key] = value if equals else after
+    parser = values["config"].parser
+    lanes = _given(argv, "--config.lanes.")
+    if lanes:
+        from experiments.build.lanes import with_lane_keys
+
+        parser.parse = partial(with_lane_keys, tuple(lanes), parser.parse)
+    given = _given(argv, "--config.env.")
     if given:
         from envs.registry import find_kind
         from experiments.build.environment import with_keys_of_kind
 
         if "kind" in given:
             find_kind(given["kind"])  # says what is wrong with the name before the config file is read
-        parser = values["config"].parser
         parser.parse = partial(with_keys_of_kind, given.get("kind"), tuple(given), parser.parse)
+
+
+def _given(argv: list[str], prefix: str) -> dict[str, str]:
+    """The values that a command line gives to keys that begin so, without that beginning."""
+    found = {}
+    for each, after in zip(argv, [*argv[1:], ""]):
+        if each.startswith(prefix):
+            key, equals, value = each.removeprefix(prefix).partition("=")
+            found[key] = value if equals else after
+    return found
 
 
 def _sentence(error: Exception, argv: list[str]) -> str:

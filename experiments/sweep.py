@@ -13,9 +13,10 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from experiments.build.run_names import sweep_folder
 from experiments.launch import program
 from experiments.launch.overrides import make_overrides, shared_arguments
-from experiments.launch.plan import ask_for, sweep_folder
+from experiments.launch.plan import ask_for
 from experiments.launch.results import table, write_csv
 
 _OVER = flags.DEFINE_multi_string("over", [], "What varies: KEY=VALUE,VALUE. Once for each key.")

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ne_jax.numbers import Number
 from ne_jax.sparsity import Leaves, density, leaves_by_path
 
 Activity = Callable[[PyTree, PyTree], Leaves]
@@ -40,7 +41,7 @@ def _relative_magnitude(values: Float[Array, "*any units"]) -> Float[Array, " un
     return jnp.where(mean > 0, magnitude / jnp.where(mean > 0, mean, 1), 0)
 
 
-def dormant(activations: Float[Array, "*batch units"], tau: float = 0.0) -> Bool[Array, " units"]:
+def dormant(activations: Float[Array, "*batch units"], tau: Number = 0.0) -> Bool[Array, " units"]:
     """The units whose dormancy score is at most `tau`."""
     return dormancy(activations) <= tau
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.extend import core
 from jaxtyping import Array, Bool, PyTree
 
 Out = TypeVar("Out")
@@ -52,3 +54,40 @@ def cond_any(
         return out, jax.tree.map(lambda _: True, out)
 
     return conditional(pred, operands)
+
+
+def cond_any_closing(
+    pred: Bool[Array, ""], true_fn: Callable[..., Out], false_fn: Callable[..., Out], *operands: PyTree
+) -> Out:
+    """`cond_any` whose functions may also close over traced values, such as a rule's numbers.
+
+    It looks for them by tracing, and hands them over as operands; where there are none it is `cond_any`.
+    """
+    (run_true, of_true), (run_false, of_false) = (_opened(fn, operands) for fn in (true_fn, false_fn))
+    if not of_true and not of_false:
+        return cond_any(pred, true_fn, false_fn, *operands)
+    return cond_any(
+        pred,
+        lambda of_true, of_false, *args: run_true(of_true, args),
+        lambda of_true, of_false, *args: run_false(of_false, args),
+        of_true,
+        of_false,
+        *operands,
+    )
+
+
+def _opened(
+    fn: Callable[..., Any], operands: tuple[PyTree, ...]
+) -> tuple[Callable[[list[Array], tuple[PyTree, ...]], Any], list[Array]]:
+    """`fn` as a function of the traced values that it closes over and its operands; and these values."""
+    program, shape = jax.make_jaxpr(fn, return_shape=True)(*operands)
+    traced = [isinstance(each, Tracer) for each in program.consts]
+    own, tree = [each for each, is_traced in zip(program.consts, traced) if is_traced], jax.tree.structure(shape)
+
+    def run(values: list[Array], args: tuple[PyTree, ...]) -> Any:
+        given = iter(values)
+        consts = [next(given) if is_traced else each for each, is_traced in zip(program.consts, traced)]
+        found = core.jaxpr_as_fun(core.ClosedJaxpr(program.jaxpr, consts))(*jax.tree.leaves(args))
+        return tree.unflatten(found)
+
+    return run, own

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from ne_jax.numbers import Number, is_known
+
 HALF_BELOW = 0.9
 """Share of `awaken` below which `auto_batch` halves the batch; the released code's."""
 
@@ -69,11 +71,11 @@ def make_review(
     mode: str,
     *,
     every: int = 100,
-    fraction: float = 0.3,
-    awaken: float = 0.4,
-    gain: float = 0.9,
+    fraction: Number = 0.3,
+    awaken: Number = 0.4,
+    gain: Number = 0.9,
     window: int = 10,
-    most: float = 0.5,
+    most: Number = 0.5,
     auto_batch: bool = False,
 ) -> Review | None:
     """Experience review by `gate` or `slope`; None if there is nothing to do: `mode="none"` without `auto_batch`.
@@ -118,7 +120,7 @@ def make_review(
     return Review(init, observe, decide, every)
 
 
-def gate_probability(fau: Float[Array, ""], awaken: float, gain: float) -> Float[Array, ""]:
+def gate_probability(fau: Float[Array, ""], awaken: Number, gain: Number) -> Float[Array, ""]:
     """1 - 1 / (1 + gain * exp(awaken - fau)) while `fau` is below `awaken`, else 0 (the authors' released code).
 
     With the defaults it jumps from 0 to 0.47 at the gate and rises to 0.57 where no unit is active at all.
@@ -127,7 +129,7 @@ def gate_probability(fau: Float[Array, ""], awaken: float, gain: float) -> Float
     return jnp.where(fau < awaken, odds / (1 + odds), 0)
 
 
-def slope_probability(slope: Float[Array, ""], steepest: Float[Array, ""], most: float) -> Float[Array, ""]:
+def slope_probability(slope: Float[Array, ""], steepest: Float[Array, ""], most: Number) -> Float[Array, ""]:
     """`most * (1 - |slope| / steepest)`: the steadier the share of active units, the more early data is reviewed.
 
     This is our reading of section 4.3 of Liu et al. (ICLR 2025), which ties the review to the slope of the curve of
@@ -161,18 +163,18 @@ def repeat_half(batch: PyTree[Array], half: Bool[Array, ""]) -> PyTree[Array]:
     return jax.tree.map(lambda leaf: leaf[row], batch)
 
 
-def _validate(mode: str, every: int, fraction: float, awaken: float, gain: float, window: int, most: float) -> None:
+def _validate(mode: str, every: int, fraction: Number, awaken: Number, gain: Number, window: int, most: Number) -> None:
     if mode not in ("none", "slope", "gate"):
         raise ValueError(f"review.mode must be none, slope or gate, got {mode!r}")
     if every < 1:
         raise ValueError(f"review.every must be a positive number of updates, got {every}")
     shares = {"fraction": fraction, "most": most}
     for key, value in shares.items():
-        if not 0 < value <= 1:
+        if is_known(value) and not 0 < value <= 1:
             raise ValueError(f"review.{key} must lie in (0, 1], got {value}")
-    if not 0 <= awaken <= 1:
+    if is_known(awaken) and not 0 <= awaken <= 1:
         raise ValueError(f"review.awaken is a share of active units and must lie in [0, 1], got {awaken}")
-    if gain <= 0:
+    if is_known(gain) and gain <= 0:
         raise ValueError(f"review.gain must be positive, got {gain}")
     if window < 2:
         raise ValueError(f"review.window must be at least 2, for one sample has no slope, got {window}")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from ne_jax.activity import Activity
-from ne_jax.control import cond_any
+from ne_jax.control import cond_any_closing
 from ne_jax.sparsity import Leaves, Masks, Where
 
 Step = Int[Array, ""] | int
@@ -298,7 +298,7 @@ def evolve_if(
         masks = {path: network.masks[path] for path in shapes.masks}
         return state, Evolved(params, masks, no(shapes.fresh) or {}, no(shapes.adjusted), no(shapes.renewed))
 
-    return cond_any(due, evolve, rest, state, key, jnp.asarray(step), network)
+    return cond_any_closing(due, evolve, rest, state, key, jnp.asarray(step), network)
 
 
 def within_masks(network: Network, changed: Leaves) -> Leaves:

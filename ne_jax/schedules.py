@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ne_jax.numbers import Number, is_known
 from ne_jax.sparsity import Densities, Shapes, counts, erdos_renyi
 
 Progress = Callable[[Int[Array, ""] | int], Float[Array, ""]]
@@ -62,13 +63,13 @@ def cubic_pruning(final: float | Densities, until: int, begin: int = 0) -> Densi
     return DensitySchedule(erdos_renyi(1.0), _densities(final), progress)
 
 
-def constant_share(share: float) -> Share:
+def constant_share(share: Number) -> Share:
     """Exchange the same share in every round; in [0, 1)."""
     _check_share(share)
     return lambda step: jnp.asarray(share, jnp.float32)
 
 
-def cosine_share(share: float, until: int, begin: int = 0) -> Share:
+def cosine_share(share: Number, until: int, begin: int = 0) -> Share:
     """share / 2 * (1 + cos(pi x)), x from 0 at update `begin` to 1 at `until`, and nothing afterwards (RigL, Evci et
     al. 2020, section 3).
 
@@ -117,6 +118,6 @@ def _densities(density: float | Densities) -> Densities:
     return density if callable(density) else erdos_renyi(density)
 
 
-def _check_share(share: float) -> None:
-    if not 0 <= share < 1:
+def _check_share(share: Number) -> None:
+    if is_known(share) and not 0 <= share < 1:
         raise ValueError(f"the share of weights that is exchanged must lie in [0, 1), got {share}")

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from ne_jax import fresh
-from ne_jax.control import cond_any
+from ne_jax.control import cond_any, cond_any_closing
 from ne_jax.rule import Evolved, Network, Rule, RuleState, initial
 from ne_jax.sparsity import Leaves, Masks, Where, apply, kernels, leaves_by_path, nonzero, replace_leaves
 from ne_jax.state import PlasticState, Record, recorded
@@ -172,7 +172,7 @@ def _update(
         if rule.urgent is not None:
             due |= rule.urgent(state.rule)
         operands = (updates, state, params, dense, batch, activations, key, step)
-        updates, state = cond_any(due, partial(_round, setup), _keep, *operands)
+        updates, state = cond_any_closing(due, partial(_round, setup), _keep, *operands)
     return updates, state
 
 

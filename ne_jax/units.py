@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from ne_jax.activity import dormant, gradient_activity, incoming, outgoing, units_of
+from ne_jax.numbers import Number, is_zero
 from ne_jax.sparsity import Leaves, kernels
 
 Follows = Callable[[str, Collection[str]], str | None]
@@ -54,7 +55,7 @@ def some_followed(name: str, follows: Follows, params: Leaves) -> dict[str, str]
     return layers
 
 
-def idle_units(path: str, units: int, activations: Leaves, tau: float) -> Bool[Array, " units"]:
+def idle_units(path: str, units: int, activations: Leaves, tau: Number) -> Bool[Array, " units"]:
     """The units of the kernel at `path` whose dormancy score is at most `tau`.
 
     A layer that gives several activations per unit (CReLU: two) is dormant in a unit where all of them are.
@@ -73,7 +74,7 @@ def idle_units(path: str, units: int, activations: Leaves, tau: float) -> Bool[A
     return dormant(h.reshape(*h.shape[:-1], -1, units), tau)
 
 
-def gradient_idle(gradient: Array, tau: float) -> Bool[Array, " units"]:
+def gradient_idle(gradient: Array, tau: Number) -> Bool[Array, " units"]:
     """The units whose GraMa score is at most `tau`."""
     return gradient_activity(gradient) <= tau
 
@@ -105,7 +106,7 @@ def begun_anew(
     neutral: dict[str, dict[str, float]],
     drawn: Leaves,
     params: Leaves,
-    leading_on: float = 0.0,
+    leading_on: Number = 0.0,
 ) -> tuple[Leaves, dict[str, Bool[Array, "..."]]]:
     """The leaves that change when units begin anew, and which of their weights are fresh.
 
@@ -135,6 +136,6 @@ def begun_anew(
         put(
             following,
             outgoing(units[path], drawn[following].shape),
-            leading_on * drawn[following] if leading_on else 0.0,
+            0.0 if is_zero(leading_on) else leading_on * drawn[following],
         )
     return new, fresh

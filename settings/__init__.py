@@ -111,6 +111,8 @@ def check_value(setting: Setting, value: Any, key: str) -> None:
     """ValueError for a value that the setting does not allow; `key` is what the sentence calls it."""
     if value is None and setting.optional:
         return
+    if hasattr(value, "aval"):  # a number of JAX's, of a lane inside a program: it was checked before that was made
+        return
     if setting.choices and value not in setting.choices:
         raise ValueError(f"{key} must be one of {', '.join(map(str, setting.choices))}, got {value!r}")
     several = get_origin(setting.type) is tuple

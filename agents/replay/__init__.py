@@ -20,6 +20,7 @@ from agents.replay.episodes import Episodes, newest_episodes
 from agents.replay.ring import Entry, ReplaySettings, ReplayState, Scene, nbytes
 from agents.replay.sampling import Stored, side_by_side
 from agents.types import Obs, Transition
+from ne_jax.numbers import Number, is_known
 
 __all__ = ["Entry", "Episodes", "Past", "Replay", "ReplayState", "Stored", "make_replay", "nbytes", "side_by_side"]
 
@@ -63,9 +64,9 @@ def make_replay(
     capacity: int,
     stack: int,
     nstep: int,
-    discount: float,
+    discount: Number,
     num_envs: int = 1,
-    reward_scale: float = 1.0,
+    reward_scale: Number = 1.0,
     vary: Callable[[Key[Array, ""], Scene], Scene] | None = None,
     dynamic: bool = False,
 ) -> Replay:
@@ -100,11 +101,11 @@ def make_replay(
     )
 
 
-def _validate(capacity: int, stack: int, nstep: int, discount: float, num_envs: int) -> None:
+def _validate(capacity: int, stack: int, nstep: int, discount: Number, num_envs: int) -> None:
     for name, value in (("env.frame_stack", stack), ("replay.nstep", nstep), ("env.num_envs", num_envs)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if not 0 <= discount <= 1:
+    if is_known(discount) and not 0 <= discount <= 1:
         raise ValueError(f"replay.discount must lie in [0, 1], got {discount}")
     if capacity // num_envs < stack + nstep + 1:
         shared = f" for each of {num_envs} environments" if num_envs > 1 else ""

@@ -25,6 +25,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 from agents.types import Obs
+from ne_jax.numbers import Number
 
 Scene = PyTree[Shaped[Array, "..."]]
 """What an observation is drawn from."""
@@ -36,8 +37,8 @@ class ReplaySettings(NamedTuple):
     observe: Callable[[Scene], Obs]
     stack: int
     nstep: int
-    discount: float
-    reward_scale: float
+    discount: Number
+    reward_scale: Number
     vary: Callable[[Key[Array, ""], Scene], Scene] | None
     num_envs: int
     size: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,31 +12,31 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from agents.replay import Replay, make_replay
+from agents.replay import Replay
 from agents.types import Agent, Clock
 from envs.pools.device import DevicePool
 from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike
 from envs.types import DeviceKind, EnvSpec, HostKind
-from experiments.build.agent import make_agent
 from experiments.build.checks import check_window, validate
 from experiments.build.devices import choose_devices
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
-from experiments.build.optimisers import make_optimisers, plain_optimiser
-from experiments.build.replay import check_memory, choose_store, free_memory, make_vary, total_memory
+from experiments.build.lanes import check_traced, lanes_of, numbers_of, of_all_rows, with_numbers
+from experiments.build.learning import make_learning
+from experiments.build.replay import check_memory, choose_store, free_memory, total_memory
 from experiments.build.tasks import make_tasks
 from experiments.train.devices import ONE_DEVICE, SeedDevices, spread_steps
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
-from experiments.train.experience import Dynamic
 from experiments.train.loop import Callback, Run, make_advance, seed_of_lanes, train_on_device, train_on_host
 from experiments.train.network_metrics import measure_plasticity
+from experiments.train.parts import Learning
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import EVALUATE, NEVER, WORLD, key_at
+from experiments.train.state import Numbers
 from experiments.train.step import Steps, make_steps
 from experiments.train.stopwatch import Stopwatch
 from experiments.train.task_loop import evaluate_in_turns, train_in_phases
 from experiments.train.tasks import TaskSequence
-from ne_jax import make_review
 
 
 class Parts(NamedTuple):
@@ -50,6 +51,16 @@ class Parts(NamedTuple):
     store: str
     """What the replay stores, and why."""
     devices: SeedDevices
+    lanes: tuple[ConfigDict, ...]
+    numbers: Numbers | None
+
+
+class Row(NamedTuple):
+    """What trains beside others in a program: a seed of a lane."""
+
+    lane: int
+    seed: int
+    name: str
 
 
 class Experiment(NamedTuple):
@@ -72,6 +83,17 @@ class Experiment(NamedTuple):
     """Those that the seeds are spread over. Beside the seeds, `keys` and all state may lead with doubles of some."""
     stopwatch: Stopwatch | None = None
     """Of the steps on the host; None where they are made on the device."""
+    lanes: tuple[ConfigDict, ...] = ()
+    """The config of each lane, or of the run that has none. `config.seeds` has the seeds once for each."""
+    numbers: Numbers | None = None
+    """What the rows differ in beside their seeds; doubles included, as in `keys`."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """All that trains side by side, in the order of states."""
+        each = len(self.config.seeds) // max(1, len(self.lanes))
+        names = [f"{lane.exp_id}, " if len(self.lanes) > 1 else "" for lane in self.lanes or (self.config,)]
+        return [Row(i // each, seed, f"{names[i // each]}seed {seed}") for i, seed in enumerate(self.config.seeds)]
 
     def frame(self, step: int) -> int:
         """Environment frames per seed after this many steps."""
@@ -84,18 +106,21 @@ class Experiment(NamedTuple):
     def kept(self, run: Run) -> tuple[Run, Any]:
         """The run and its environments' snapshot as a checkpoint holds them, whatever the devices are."""
         envs = self.pool.snapshot()
-        kept = Run(run.step, self.devices.drop(run.learner), self.devices.drop(run.rollout))
-        return kept, self._of_envs(self.devices.drop, envs)
+        learner = self.devices.drop(replace(run.learner, numbers=None))
+        return Run(run.step, learner, self.devices.drop(run.rollout)), self._of_envs(self.devices.drop, envs)
 
     def go_on(self, run: Run, envs: Any) -> Run:
         """The run from a checkpoint, on the devices of now, with its environments as they were then."""
         self.pool.restore(self._of_envs(self.devices.fill, envs))
-        return Run(run.step, self.devices.fill(run.learner), self.devices.fill(run.rollout))
+        numbers = jax.tree.map(jnp.copy, self.numbers)  # for a learner's memory is given away as it learns
+        learner = replace(self.devices.fill(run.learner), numbers=numbers)
+        return Run(run.step, learner, self.devices.fill(run.rollout))
 
     def shapes(self, run: Run) -> tuple[Run, Any]:
         """Of `run`, or the shapes of one, and its environments' snapshot: the shapes that a checkpoint has."""
         envs = self.pool.snapshot()
-        kept = Run(run.step, self.devices.shapes(run.learner), self.devices.shapes(run.rollout))
+        learner = self.devices.shapes(replace(run.learner, numbers=None))
+        kept = Run(run.step, learner, self.devices.shapes(run.rollout))
         return kept, self._of_envs(self.devices.shapes, envs)
 
     def _of_envs(self, change: Callable[[Any], Any], envs: Any) -> Any:
@@ -118,18 +143,23 @@ def setup(config: ConfigDict) -> Experiment:
         RuntimeError: OpenGL is missing.
         MemoryError: the replay would not fit.
     """
-    validate(config)
+    lanes = lanes_of(config)
+    for lane in lanes:
+        validate(lane)
+    config = of_all_rows(lanes)
     devices = choose_devices(config)
     tasks = make_tasks(config)
     kind = kind_of(config)
     if isinstance(kind, HostKind):
-        return _on_host(config, kind, tasks, devices)
-    return _on_device(config, kind, tasks, devices)
+        return _on_host(config, lanes, kind, tasks, devices)
+    return _on_device(config, lanes, kind, tasks, devices)
 
 
-def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None, devices: SeedDevices) -> Experiment:
+def _on_device(
+    config: ConfigDict, of_lanes: list[ConfigDict], kind: DeviceKind, tasks: TaskSequence | None, devices: SeedDevices
+) -> Experiment:
     envs = make_device_envs(config, kind)
-    parts = _parts(config, envs[0].spec, tasks, devices)
+    parts = _parts(config, of_lanes, envs[0].spec, tasks, devices)
 
     def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
         return jax.random.split(key_at(key, NEVER, WORLD), config.env.num_envs)
@@ -145,6 +175,8 @@ def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None,
         how=seeds_mode(config, parts.spec),
         seeds=parts.keys,
         devices=devices,
+        numbers=parts.numbers,
+        remade=lambda numbers: make_learning(with_numbers(config, numbers), parts.spec, parts.schedule).agent,
     )
     pool = pools[0]
     if tasks and (len(envs) > 1 or tasks.ends_first):
@@ -156,15 +188,19 @@ def _on_device(config: ConfigDict, kind: DeviceKind, tasks: TaskSequence | None,
     return _experiment(config, parts, tasks, pool, [evaluate(env) for env in envs], train)
 
 
-def _on_host(config: ConfigDict, kind: HostKind, tasks: TaskSequence | None, devices: SeedDevices) -> Experiment:
+def _on_host(
+    config: ConfigDict, of_lanes: list[ConfigDict], kind: HostKind, tasks: TaskSequence | None, devices: SeedDevices
+) -> Experiment:
     with open_host_pools(config, kind) as (pools, eval_pools):
         specs = alike([each.spec for each in pools]) if tasks else [pools[0].spec]
-        parts = _parts(config, specs[0], tasks, devices)
+        parts = _parts(config, of_lanes, specs[0], tasks, devices)
     parts = parts._replace(steps=spread_steps(parts.steps, devices, config.env.num_envs))
     pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
     eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
     stopwatch = Stopwatch()
-    evaluators = [host_evaluator(each, parts.steps, config.seeds, config.eval.episodes) for each in eval_pools]
+    evaluators = [
+        host_evaluator(each, parts.steps, config.seeds, config.eval.episodes, parts.numbers) for each in eval_pools
+    ]
 
     def train(run: Run, callback: Callback, next_due: Callable[[int], int], until: int | None = None) -> Run:
         return train_on_host(parts.steps, parts.schedule, pool, parts.keys, run, callback, until, stopwatch)
@@ -190,47 +226,43 @@ def _experiment(
     return Experiment(config, **parts._asdict(), pool=pool, evaluator=evaluator, train=train, tasks=tasks)
 
 
-def _parts(config: ConfigDict, spec: EnvSpec, tasks: TaskSequence | None, devices: SeedDevices) -> Parts:
+def _parts(
+    config: ConfigDict, lanes: list[ConfigDict], spec: EnvSpec, tasks: TaskSequence | None, devices: SeedDevices
+) -> Parts:
     schedule = make_schedule(config, tasks)
-    agent = make_agent(config, spec, make_optimisers(config, schedule.lifetime))
-    review, dynamic = make_review(**config.review), config.replay.dynamic
     check_window(config, schedule.lifetime)
     free = free_memory()
     room = min(total_memory() / 2, 0.9 * free) * len(config.seeds) / devices.in_one_memory
     store, why = choose_store(config, spec, room)
-    config.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
-    keep_frames = store == "frame"
-    replay = make_replay(
-        jax.eval_shape(spec.observe, spec.scene) if keep_frames else spec.scene,
-        (lambda frame: frame) if keep_frames else spec.observe,
-        spec.action_dim,
-        capacity=config.replay.capacity,
-        stack=config.env.frame_stack,
-        nstep=config.replay.nstep,
-        discount=config.replay.discount,
-        num_envs=config.env.num_envs,
-        reward_scale=config.replay.reward_scale,
-        vary=make_vary(config, spec, store),
-        dynamic=dynamic.on,
-    )
-    check_memory(replay.nbytes, devices.in_one_memory, config.replay.capacity, free)
+    for each in (config, *lanes):
+        each.replay.store = store  # what a resumed run has to go on with, whatever memory there is then
+    made, *_ = [make_learning(lane, spec, schedule) for lane in lanes]  # each says what cannot be
+    check_memory(made.replay.nbytes, devices.in_one_memory, config.replay.capacity, free)
+    numbers = numbers_of(lanes, len(config.seeds) // len(lanes))
+
+    def remade(numbers: Numbers) -> Learning:
+        return make_learning(with_numbers(config, numbers), spec, schedule)
+
+    check_traced(remade, numbers)
     steps = make_steps(
-        agent,
-        replay,
+        made.agent,
+        made.replay,
         spec,
         schedule,
         batch_size=config.batch_size,
         frame_stack=config.env.frame_stack,
         how=seeds_mode(config, spec),
         measure=measure_plasticity,
-        keep_frames=keep_frames,
+        keep_frames=store == "frame",
         horizon=_horizon(config),
-        review=review,
-        dynamic=Dynamic(dynamic.min_size, dynamic.threshold) if dynamic.on else None,
-        fresh=make_agent(config, spec, plain_optimiser) if config.capacity_probe else None,
+        review=made.review,
+        dynamic=made.dynamic,
+        fresh=made.fresh,
+        learning=remade,
     )
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
-    return Parts(spec, agent, replay, schedule, steps, devices.fill(keys), f"{store}s{why}", devices)
+    keys, numbers = devices.fill((keys, numbers))
+    return Parts(spec, made.agent, made.replay, schedule, steps, keys, f"{store}s{why}", devices, tuple(lanes), numbers)
 
 
 def _horizon(config: ConfigDict) -> Callable[[Clock], Any] | None:

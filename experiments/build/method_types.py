@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 import ne_jax
 from agents.updates import Initialise
 from ne_jax.activity import Activity
+from ne_jax.numbers import Number
 from settings import About, Setting
 
 
@@ -80,7 +81,7 @@ def keywords(maker: Callable[..., ne_jax.Rule]) -> Iterator[Setting]:
     for name, parameter in inspect.signature(maker).parameters.items():
         hint = hints.get(name)
         choices = get_args(hint) if get_origin(hint) is Literal else ()
-        kind = type(choices[0]) if choices else hint
+        kind = type(choices[0]) if choices else float if hint == Number else hint
         if parameter.kind is not parameter.KEYWORD_ONLY or kind not in (int, float, str, bool):
             continue
         said = re.search(rf"^ +{name}: (.*?)(?=^ +\w+(?:, \w+)*: |^\S|\Z)", doc, re.MULTILINE | re.DOTALL)

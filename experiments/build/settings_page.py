@@ -8,6 +8,7 @@ from agents.encoder import VisionSettings
 from envs.registry import KINDS, find_kind
 from experiments.build.agent import AGENTS
 from experiments.build.default_settings import EnvSettings, RunSettings
+from experiments.build.lanes import OF_THE_RUN, of_agent, of_methods
 from experiments.build.methods import METHODS, signature_settings
 from settings import Setting, in_words, settings_of
 
@@ -42,7 +43,20 @@ def page() -> str:
         kind = find_kind(name)
         file = kind.settings.__module__.replace(".", "/") + ".py"
         lines += _section(f"`env`, kind={name}", file, settings_of(kind.settings, "env."))
+    lines += _lanes()
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _lanes() -> Iterator[str]:
+    yield "## `lanes`\n\nFrom `experiments/build/lanes.py`.\n"
+    yield "| key | default | unit | meaning |\n|---|---|---|---|"
+    yield (
+        "| `lanes.KEY` | unset | | values of a number, `(A,B)`, each of which trains beside the others in one program "
+        "as a run of its own; see [sweeps](sweeps.md#lanes-a-sweep-inside-one-program) |"
+    )
+    of_agents = dict.fromkeys(key for kind in AGENTS.values() for key in of_agent(kind.settings))
+    keys = ", ".join(f"`{key}`" for key in [*of_agents, *OF_THE_RUN, *of_methods()])
+    yield f"\nThe keys: {keys}.\n"
 
 
 def _section(title: str, file: str, settings: Iterable[Setting]) -> Iterator[str]:

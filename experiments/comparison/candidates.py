@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from experiments.launch.overrides import Overrides, make_overrides, name_runs
+from experiments.build.run_names import Overrides, name_runs
+from experiments.launch.overrides import make_overrides
 
 SAME_FOR_ALL = (
     "seeds",

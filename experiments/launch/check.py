@@ -22,6 +22,7 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
     from experiments.build.checks import validate
     from experiments.build.errors import CURABLE, is_told
     from experiments.build.experiment import make_schedule, setup
+    from experiments.build.lanes import refuse_lanes
     from experiments.build.slices import own_seeds
     from experiments.record.calendar import stop_step
     from experiments.record.folder import Folder, check_config, check_folder, resolved
@@ -29,6 +30,7 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
 
     try:
         config = config_of(arguments)
+        refuse_lanes(config, "experiments.sweep")
         if config.overwrite or not config.resume:
             raise ValueError("a sweep goes on where it was stopped, so leave resume=True and overwrite=False")
         if config.stop_after:

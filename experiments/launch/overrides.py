@@ -11,13 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-Overrides = dict[str, str]
-"""The keys that a run sets, dotted, with their values as they would stand on the command line."""
+from experiments.build.run_names import Overrides
 
 OF_THE_SWEEP = ("exp_id", "results_dir")
 """Keys that a sweep gives to its runs, so that each has a folder of its own."""
-OF_THE_FOLDER = ("env.name", "slice")
-"""Keys of which a run's folder has a part of its own: its end, and what is below it."""
 OPENING, CLOSING = "([{", ")]}"
 
 
@@ -144,40 +141,6 @@ def read_table(path: Path) -> list[Overrides]:
                 f"--file={path}, line {i} of those that are not empty, must have {len(keys)} values, as the first"
             )
     return [dict(zip(keys, row, strict=True)) for row in rows]
-
-
-def name_runs(runs: Sequence[Overrides], usual: str) -> list[str]:
-    """A name for each run, which says what varies; it is the run's `exp_id`, beside which the folder has `env.name`.
-
-    Args:
-        usual: of a run about which there is nothing to say but its environment.
-
-    Raises:
-        ValueError: two runs would have the same name and environment.
-    """
-    keys = [key for key in runs[0] if key not in OF_THE_FOLDER]
-    short = {key: key.rpartition(".")[2] for key in keys}
-    short = {key: key if list(short.values()).count(name) > 1 else name for key, name in short.items()}
-    names, seen = [], {}
-    for run in runs:
-        name = ",".join(f"{short[key]}={_as_file(run[key])}" for key in keys) or usual
-        folder = (name, *(_as_file(run.get(key, "")) for key in OF_THE_FOLDER))
-        if folder in seen:
-            raise ValueError(
-                f"two runs would have one name, {name}: {_told(seen[folder])}, and {_told(run)}; name each value once"
-            )
-        seen[folder] = run
-        names.append(name)
-    return names
-
-
-def _as_file(value: str) -> str:
-    """A value as part of a file's name."""
-    return re.sub(r"[^\w.+=-]+", "-", value.strip("()[]{}'\", "))
-
-
-def _told(run: Overrides) -> str:
-    return " ".join(f"{key}={value}" for key, value in run.items())
 
 
 def shared_arguments(argv: Iterable[str], varied: Collection[str], by: str = "--over or --file") -> list[str]:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.launch.overrides import OF_THE_FOLDER, Overrides, name_runs, with_own
+from experiments.build.run_names import OF_THE_FOLDER, Overrides, name_runs, sweep_folder
+from experiments.launch.overrides import with_own
 
 
 class Planned(NamedTuple):
@@ -48,11 +49,6 @@ class Asked(NamedTuple):
     overrides: Overrides
     arguments: tuple[str, ...]
     """Of `experiments.run`."""
-
-
-def sweep_folder(results_dir: str, exp_id: str) -> Path:
-    """Where all runs of a sweep lie, with its table and logs."""
-    return Path(results_dir) / f"{exp_id}_sweep"
 
 
 def ask_for(shared: Sequence[str], overrides: Sequence[Overrides], results_dir: str, exp_id: str) -> list[Asked]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,12 +66,20 @@ class Checkpoints:
         """The step of the newest checkpoint; None where there is none."""
         return self._manager.latest_step()
 
-    def restore(self, like: Run, envs: Snapshot | EnvState) -> tuple[Run, Any, list[str]] | None:
+    @property
+    def steps(self) -> set[int]:
+        """Those of all checkpoints."""
+        return set(self._manager.all_steps())
+
+    def restore(
+        self, like: Run, envs: Snapshot | EnvState, steps: Collection[int] | None = None
+    ) -> tuple[Run, Any, list[str]] | None:
         """The newest checkpoint that can be read, or None if there are none at all.
 
         Args:
             like: a run of the same shapes, which is not kept.
             envs: a snapshot of the same shapes.
+            steps: one of these; None: any.
 
         Returns:
             The run, its environments' snapshot, and one sentence for each newer checkpoint that could not be read.
@@ -82,7 +90,7 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _split(like))
         items = {name: ocp.args.StandardRestore(tree) for name, tree in zip(("replay", "state"), abstract, strict=True)}
         failures = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in sorted(self.steps if steps is None else steps, reverse=True):
             try:
                 check_sums(self._folder / str(step))
                 found = self._manager.restore(
@@ -96,8 +104,8 @@ class Checkpoints:
                 continue
             learner, rollout = found["state"]
             rollout = replace(rollout, replay_state=found["replay"])
-            sentences = [self._set_aside(*failure) for failure in failures]
-            return Run(step, learner, rollout), found["envs"], sentences
+            sentences = [self.set_aside(*failure) for failure in failures]
+            return Run(step, replace(like.learner, **learner, numbers=None), rollout), found["envs"], sentences
         if failures:
             raise ValueError(
                 f"no checkpoint in {self._folder} can be read ({failures[0][1]}); go back to the code that wrote them "
@@ -105,14 +113,14 @@ class Checkpoints:
             )
         return None
 
-    def _set_aside(self, step: int, reason: str) -> str:
-        """Take a checkpoint that cannot be read out of the way of later ones; nothing is deleted."""
+    def set_aside(self, step: int, reason: str) -> str:
+        """Take a checkpoint that cannot be used out of the way of later ones; nothing is deleted."""
         aside = self._folder / f"{step}.unreadable"
         while aside.exists():
             aside = aside.with_name(aside.name + "+")
         (self._folder / str(step)).rename(aside)
         self._manager.reload()
-        return f"checkpoint {step} cannot be read and was set aside as {aside.name} ({reason})"
+        return f"checkpoint {step} cannot be used and was set aside as {aside.name} ({reason})"
 
     def close(self) -> None:
         """Release what orbax holds."""
@@ -262,7 +270,8 @@ def _has_shape(node: Any) -> bool:
 
 
 def _split(run: Run) -> tuple[Any, tuple[Any, RolloutState]]:
-    return run.rollout.replay_state, (run.learner, replace(run.rollout, replay_state=None))
+    learner = {name: part for name, part in vars(run.learner).items() if name != "numbers"}  # which the config says
+    return run.rollout.replay_state, (learner, replace(run.rollout, replay_state=None))
 
 
 def _first_line(error: Exception) -> str:

@@ -26,12 +26,13 @@ KEPT = ("train/updates", "replay/size", "eval/random_return", "continual/task")
 class Divergence(NamedTuple):
     """How one seed came to diverge."""
 
-    seed: int
+    seed: str
+    """What it is called."""
     frame: int
     what: str
 
     def __str__(self) -> str:
-        return f"seed {self.seed} diverged at frame {self.frame:,}: {self.what}"
+        return f"{self.seed} diverged at frame {self.frame:,}: {self.what}"
 
 
 class DivergenceGuard:
@@ -39,7 +40,7 @@ class DivergenceGuard:
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment, self._told = experiment, set[str]()
-        self.found: list[Divergence | None] = [None] * len(experiment.config.seeds)
+        self.found: list[Divergence | None] = [None] * len(experiment.rows)
         """Of each seed, as it was last read."""
 
     @property
@@ -53,7 +54,7 @@ class DivergenceGuard:
         assert health is not None and broken is not None
         metrics, networks = sorted(run.learner.metrics.total), sorted(train_states(run.learner.agent))
         repeat = self._experiment.spec.action_repeat
-        for i, seed in enumerate(self._experiment.config.seeds):
+        for i, row in enumerate(self._experiment.rows):
             env = min(int(health.env[i]), int(broken[i].min()))
             if env == NEVER:
                 self.found[i] = None
@@ -62,7 +63,7 @@ class DivergenceGuard:
             what = f"the environment sent an {' and a '.join(parts)} that is no finite number".replace("an r", "a r")
             if int(health.env[i]) <= broken[i].min():
                 what = _of_update(health, i, metrics, networks)
-            self.found[i] = Divergence(seed, env * repeat, what)
+            self.found[i] = Divergence(row.name, env * repeat, what)
         new = [str(each) for each in self.found if each is not None and str(each) not in self._told]
         self._told.update(new)
         return new

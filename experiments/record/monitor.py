@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from experiments.record.calendar import Calendar
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.divergence import COLUMN, RESTARTS, DivergenceGuard, without_frozen
 from experiments.record.folder import Folder
+from experiments.record.lane_checkpoints import LaneCheckpoints
 from experiments.record.metrics_files import SeedWriter, read_metrics
 from experiments.record.progress import SHARE, Progress
 from experiments.record.readings import Readings
@@ -47,6 +49,7 @@ class Monitor:
     of a resumed run does nothing: what was due there was done before the checkpoint.
 
     Args:
+        folders: that of the run, or of each lane.
         begin: the step that this process starts from, 0 or that of the checkpoint.
         clock: has counted the seconds of compiling; they are told once everything is compiled.
         quiet: show no progress.
@@ -55,26 +58,31 @@ class Monitor:
     def __init__(
         self,
         experiment: Experiment,
-        folder: Folder,
-        checkpoints: Checkpoints,
+        folders: Sequence[Folder],
+        checkpoints: Checkpoints | LaneCheckpoints,
         begin: int,
         clock: CompileClock,
         quiet: bool = False,
     ) -> None:
-        self._experiment, self._folder, self._checkpoints, self._begin = experiment, folder, checkpoints, begin
+        self._experiment, self._folders, self._checkpoints, self._begin = experiment, folders, checkpoints, begin
         self._compiling: CompileClock | None = None if quiet else clock
         config = experiment.config
         self._calendar = Calendar(experiment)
         self.next_due = self._calendar.next_due
         self._tasks = experiment.tasks
+        self._places = [(folders[row.lane], row.seed) for row in experiment.rows]
         self._redo = begin > 0 and self._calendar.due(begin).row and not self._is_written(begin)
         frame = experiment.frame(begin) - self._redo
-        runs = [WandbRun(config, folder, seed) if config.log.wandb else None for seed in config.seeds]
-        with saving(folder, checkpoints):
-            self._writers = [SeedWriter(folder.seed(seed), frame, run) for seed, run in zip(config.seeds, runs)]
+        lanes = experiment.lanes or (config,)
+        runs = [
+            WandbRun(lanes[row.lane], folders[row.lane], row.seed) if config.log.wandb else None
+            for row in experiment.rows
+        ]
+        with saving(folders, checkpoints):
+            places = zip(self._places, runs, strict=True)
+            self._writers = [SeedWriter(folder.seed(seed), frame, run) for (folder, seed), run in places]
         tasks = self._tasks if self._tasks and self._tasks.all_evaluated else None
-        metrics = [read_metrics(folder.seed(seed) / "metrics.jsonl") for seed in config.seeds] if tasks else []
-        self._histories = [read_history(rows, tasks) for rows in metrics] if tasks else []
+        self._histories = [read_history(rows, tasks) for rows in self._metrics()] if tasks else []
         total = experiment.schedule.total
         left = {kind: regular(steps, total) for kind, steps in self._calendar.every.items()}
         self._remaining = RemainingTime(experiment.schedule, begin, left, lambda: clock.seconds)
@@ -87,7 +95,7 @@ class Monitor:
             each="eval/return" if self._calendar.every["evaluation"] else "train/return",
             quiet=quiet,
         )
-        self._saturation = SaturationGuard(config.seeds, config.total_frames)
+        self._saturation = SaturationGuard([row.name for row in experiment.rows], config.total_frames)
         self.divergence = DivergenceGuard(experiment)
         self._clock, self._clock_step = time.perf_counter(), begin
         self._readings = Readings(experiment)
@@ -149,10 +157,10 @@ class Monitor:
         Raises:
             UserError: it cannot be written.
         """
-        with saving(self._folder, self._checkpoints):
+        with saving(self._folders, self._checkpoints):
             # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
-            for i, seed in enumerate(self._experiment.config.seeds):
-                save_model(self._folder.seed(seed) / "model", run.learner.agent, i, self._folder.config)
+            for i, (folder, seed) in enumerate(self._places):
+                save_model(folder.seed(seed) / "model", run.learner.agent, i, folder.config)
             self._checkpoints.save(*self._experiment.kept(run))
 
     def rescue(self) -> str:
@@ -178,14 +186,17 @@ class Monitor:
         with ExitStack() as files:  # closed even where nothing can be written
             for writer in self._writers:
                 files.callback(writer.close)
-            with saving(self._folder, self._checkpoints):
+            with saving(self._folders, self._checkpoints):
                 files.close()
 
     def _is_written(self, step: int) -> bool:
         """Whether each seed has its row of a step: after an error the run is saved before it has."""
-        frame, seeds = self._experiment.frame(step), self._experiment.config.seeds
-        rows = [read_metrics(self._folder.seed(seed) / "metrics.jsonl") for seed in seeds]
-        return all(any(row["frame"] == frame for row in found) for found in rows)
+        frame = self._experiment.frame(step)
+        return all(any(row["frame"] == frame for row in found) for found in self._metrics())
+
+    def _metrics(self) -> list[list[dict]]:
+        """What is written of each seed."""
+        return [read_metrics(folder.seed(seed) / "metrics.jsonl") for folder, seed in self._places]
 
     def _after_divergence(self, run: Run) -> Run:
         """What `on_divergence` wants to be done about seeds that have diverged.
@@ -212,7 +223,7 @@ class Monitor:
             row = {name: float(each[i]) for name, each in values.items()}
             row |= {COLUMN: 1.0} if frozen[i] else {}
             row |= {RESTARTS: float(restarts[i])} if restarts[i] else {}
-            with saving(self._folder, self._checkpoints):
+            with saving(self._folders, self._checkpoints):
                 writer.write(run.step, frame, row)
         self._progress.show({name: each[~frozen] for name, each in values.items()} if not frozen.all() else {})
         if "plasticity/saturation" in values:
@@ -270,11 +281,12 @@ class Monitor:
         """Write the videos. Ctrl-C in a terminal ends ffmpeg too, and a full disk stops it: neither ends the run."""
         experiment, fps = self._experiment, self._experiment.config.video.fps
         try:
-            for i, seed in enumerate(experiment.config.seeds):
-                frame, path = experiment.frame(step), self._folder.video(seed, experiment.frame(step))
+            for i, (folder, seed) in enumerate(self._places):
+                frame, path = experiment.frame(step), folder.video(seed, experiment.frame(step))
                 write_video(path, frames[i], fps)
                 self._writers[i].film(step, frame, frames[i], fps, path)
-            write_video(self._folder.grid, grid(frames), fps)
+            for folder, each in zip(self._folders, np.split(frames, len(self._folders)), strict=True):
+                write_video(folder.grid, grid(each), fps)
         except (RuntimeError, OSError) as error:
             tqdm.write(f"the video at frame {experiment.frame(step)} could not be written: {error}")
 

@@ -32,7 +32,7 @@ class Readings:
                 (
                     {name: jax.device_get(model.params) for name, model in networks.items()}
                     if networks
-                    else experiment.steps.initial(experiment.keys, np.int32(task))
+                    else experiment.steps.initial(experiment.keys, np.int32(task), experiment.numbers)
                 ),
             )
         now, initial = schedule.at(run.step), self._initial[1]

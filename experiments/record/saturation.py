@@ -14,12 +14,16 @@ SHARE = 0.1
 
 
 class SaturationGuard:
-    """Watches the share of saturated actions of each seed, and says once for each stretch that it lasts too long."""
+    """Watches the share of saturated actions of each seed, and says once for each stretch that it lasts too long.
 
-    def __init__(self, seeds: Sequence[int], total_frames: int) -> None:
+    Args:
+        seeds: what each is called.
+    """
+
+    def __init__(self, seeds: Sequence[str], total_frames: int) -> None:
         self._seeds, self._long = seeds, SHARE * total_frames
-        self._since: dict[int, int] = {}  # the frame from which on a seed has been stuck
-        self._told: set[int] = set()
+        self._since: dict[str, int] = {}  # the frame from which on a seed has been stuck
+        self._told: set[str] = set()
 
     def __call__(self, frame: int, saturation: Float[np.ndarray, " seeds"]) -> list[str]:
         """Sentences about the seeds that have just been stuck for too long, as measured at `frame`."""
@@ -33,7 +37,7 @@ class SaturationGuard:
             if frame - begun >= self._long and seed not in self._told:
                 self._told.add(seed)
                 said.append(
-                    f"seed {seed}: more than {LIMIT:.0%} of the policy's actions have been at their limits since frame "
+                    f"{seed}: more than {LIMIT:.0%} of the policy's actions have been at their limits since frame "
                     f"{begun:,}, where it hardly learns; a lower agent.learning_rate or replay.reward_scale, or longer "
                     "exploration, may spare it that"
                 )

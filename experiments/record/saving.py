@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.build.errors import UserError
 from experiments.record.checkpoints import Checkpoints
 from experiments.record.folder import Folder
+from experiments.record.lane_checkpoints import LaneCheckpoints
 
 KEPT = 3
 """Checkpoints that lie side by side at most: two that are kept, and the one that is being written."""
@@ -19,23 +20,25 @@ LARGE = 100 * 10**9
 
 
 @contextmanager
-def saving(folder: Folder, checkpoints: Checkpoints) -> Iterator[None]:
-    """What is written within is results.
+def saving(folders: Sequence[Folder], checkpoints: Checkpoints | LaneCheckpoints) -> Iterator[None]:
+    """What is written within is results, in the folder of a run or of each lane.
 
     Raises:
-        UserError: the folder is gone, or it cannot be written to, in one sentence.
+        UserError: a folder is gone, or it cannot be written to, in one sentence.
     """
     try:
-        _check_there(folder)
+        _check_there(folders)
         yield
-        _check_there(folder)
+        _check_there(folders)
     except UserError:
         raise
     except Exception as error:  # orbax and TensorBoard each pass on types of their own for what the system says
         reason = _reason(error)
-        if reason is None and folder.config.exists():
+        gone = next((each for each in folders if not each.config.exists()), None)
+        if reason is None and gone is None:
             raise
-        newest = checkpoints.newest if folder.checkpoint.exists() else None
+        folder = gone or folders[0]
+        newest = checkpoints.newest if all(each.checkpoint.exists() for each in folders) else None
         kept = "no checkpoint is there" if newest is None else f"the checkpoint of step {newest} is intact"
         raise UserError(
             f"results cannot be written to {folder.root} ({reason or 'it is gone'}); {kept}: make room or give the "
@@ -43,10 +46,11 @@ def saving(folder: Folder, checkpoints: Checkpoints) -> Iterator[None]:
         ) from error
 
 
-def _check_there(folder: Folder) -> None:
+def _check_there(folders: Sequence[Folder]) -> None:
     """What is written into a folder that somebody has removed would seem to be there, and be lost."""
-    if not folder.config.exists():
-        raise FileNotFoundError(f"{folder.config} is gone")
+    for folder in folders:
+        if not folder.config.exists():
+            raise FileNotFoundError(f"{folder.config} is gone")
 
 
 def _reason(error: BaseException | None) -> str | None:

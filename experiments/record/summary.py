@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import jax
 
@@ -37,23 +38,25 @@ def warn_of_checkpoints(experiment: Experiment, folder: Folder) -> None:
         print(warning)
 
 
-def print_summary(experiment: Experiment, folder: Folder, layers: list[tuple[str, int, int, int]]) -> None:
+def print_summary(experiment: Experiment, folders: Sequence[Folder], layers: list[tuple[str, int, int, int]]) -> None:
     """Device, environment, seeds, parameters, sparse layers with their densities, replay bytes."""
-    config, spec, schedule = experiment.config, experiment.spec, experiment.schedule
+    config, spec, schedule, folder = experiment.config, experiment.spec, experiment.schedule, folders[0]
     device, tasks = jax.local_devices()[0], experiment.tasks
     networks = train_states(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
     sizes = {name: sum(leaf_size(p.shape) for p in jax.tree.leaves(m.params)) for name, m in networks.items()}
     replay, seeds = experiment.replay.nbytes, len(config.seeds)
+    of_one = ", ".join(str(row.seed) for row in experiment.rows if row.lane == 0)
     view = f"pixels {config.env.image_size}x{config.env.image_size}" if spec.pixels else "states"
     where = f"{config.env.workers} workers" if isinstance(experiment.pool, HostPool | HostTurns) else "on the device"
     if spec.pixels and "renderer" in config.env:
         view += f" by {config.env.renderer}"
     rows = {
-        "results": str(folder.root),
+        "results": str(folder.root if len(folders) == 1 else folder.root.parent),
+        **({"lanes": "; ".join(each.root.name for each in folders)} if len(folders) > 1 else {}),
         "device": f"{device.platform} ({device.device_kind}), {jax.local_device_count()} in all",
         "environment": f"{spec.name}, {view}, action repeat {spec.action_repeat}, "
         f"{schedule.num_envs} per seed, {where}",
-        "seeds": f"{', '.join(map(str, config.seeds))} side by side by {seeds_mode(config, spec)}"
+        "seeds": f"{of_one} side by side by {seeds_mode(config, spec)}"
         + (f", over {experiment.devices.count} devices" if experiment.devices.mesh else "")
         + (f", process {folder.slice.index} of {folder.slice.count}, counted from 0" if folder.slice else ""),
         "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} steps, "

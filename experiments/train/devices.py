@@ -83,7 +83,9 @@ class SeedDevices:
         """The same without the doubles. Where there are any, in the host's memory: it is as large as all replays."""
         if self.mesh is None or self.seeds == self.places:
             return tree
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, _host())[: len(leaf) // self.places * self.seeds], tree)
+        return jax.tree.map(
+            lambda leaf: jax.device_put(leaf, host_memory())[: len(leaf) // self.places * self.seeds], tree
+        )
 
     def numbers(self, tree: PyTree) -> PyTree:
         """As `drop`, of NumPy's arrays; for what is small."""
@@ -103,7 +105,7 @@ class SeedDevices:
         elif self.seeds == self.places:
             place = NamedSharding(self.mesh, EACH)
         else:
-            place = SingleDeviceSharding(_host())
+            place = SingleDeviceSharding(host_memory())
 
         def shape(leaf: Any) -> jax.ShapeDtypeStruct:
             length, *rest = leaf.shape
@@ -118,7 +120,7 @@ class SeedDevices:
         return jnp.concatenate([leaf, leaf[:extra]]) if extra else leaf
 
 
-def _host() -> Any:
+def host_memory() -> Any:
     """The host's memory; where JAX_PLATFORMS leaves it out, that of the first device."""
     with suppress(RuntimeError):
         return jax.local_devices(backend="cpu")[0]
@@ -140,9 +142,10 @@ def spread_steps(steps: Steps, devices: SeedDevices, num_envs: int) -> Steps:
     init, enter, greedy, restart = (devices.mapped(fn) for fn in (steps.init, steps.enter, steps.greedy, steps.restart))
     remember = devices.mapped(steps.remember, shared=1)
     measure = program(steps.measure, shared=1)
-    greedily = jax.jit(lambda state, obs: greedy(state, devices.lanes(obs, 1)))
+    greedily = jax.jit(lambda state, obs, numbers: greedy(state, devices.lanes(obs, 1), numbers))
+    initial = program(lambda keys, numbers, task: steps.initial(keys, task, numbers), shared=1)
     return Steps(
-        init=jax.jit(lambda keys, scene: init(keys, lanes(scene))),
+        init=jax.jit(lambda keys, scene, numbers=None: init(keys, lanes(scene), numbers)),
         act=program(steps.act, shared=1),
         learn=program(steps.learn, shared=1, donate=(0,)),
         remember=jax.jit(
@@ -152,8 +155,8 @@ def spread_steps(steps: Steps, devices: SeedDevices, num_envs: int) -> Steps:
         renew=program(steps.renew, shared=1, donate=(0,)),
         restart=jax.jit(lambda learner, keys, again: restart(learner, keys, devices.lanes(again, 1)), donate_argnums=0),
         forget=program(steps.forget) if steps.forget else None,
-        initial=program(steps.initial, shared=1),
+        initial=lambda keys, task, numbers=None: initial(keys, numbers, task),
         measure=lambda *args: devices.numbers(measure(*args)),
-        greedy=lambda state, obs: devices.numbers(greedily(state, obs)),
+        greedy=lambda state, obs, numbers=None: devices.numbers(greedily(state, obs, numbers)),
         observe=steps.observe,
     )

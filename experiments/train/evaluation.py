@@ -19,6 +19,7 @@ from envs.types import DeviceEnv, Scene
 from experiments.train.devices import ONE_DEVICE, SeedDevices
 from experiments.train.rollout import Stack, stack_frames
 from experiments.train.seeds import NEVER, OverSeeds, over_seeds
+from experiments.train.state import Numbers
 from experiments.train.step import Steps
 
 Policy = Callable[[Stack], Float[np.ndarray, "seeds actions"]]
@@ -49,13 +50,19 @@ class Evaluator(NamedTuple):
     close: Callable[[], None]
 
 
-def host_evaluator(pool: HostPool | FittedPool, steps: Steps, seeds: tuple[int, ...], episodes: int) -> Evaluator:
-    """Evaluation on host environments, which never change, one lane of `pool` per seed."""
+def host_evaluator(
+    pool: HostPool | FittedPool,
+    steps: Steps,
+    seeds: tuple[int, ...],
+    episodes: int,
+    numbers: Numbers | None = None,
+) -> Evaluator:
+    """Evaluation on host environments, which never change, one lane of `pool` per seed; `numbers` as of `Steps`."""
     draw = _images(pool.spec.draw) if pool.spec.draw else None
     play = partial(_play_on_host, pool, steps, episodes, draw)
 
     def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
-        return play(lambda obs: np.asarray(steps.greedy(state, obs)), video_size)
+        return play(lambda obs: np.asarray(steps.greedy(state, obs, numbers)), video_size)
 
     def random() -> Evaluation:
         generators = [np.random.default_rng((seed, 2)) for seed in seeds]
@@ -132,21 +139,28 @@ def device_evaluator(
     how: OverSeeds,
     seeds: Key[Array, " seeds"] | None = None,
     devices: SeedDevices = ONE_DEVICE,
+    numbers: Numbers | None = None,
+    remade: Callable[[Numbers], Agent] | None = None,
 ) -> Evaluator:
-    """Evaluation as one program; `keys` say how the episodes start, `seeds` whose they are."""
+    """Evaluation as one program; `keys` say how the episodes start, `seeds` whose they are.
+
+    Args:
+        numbers: what each seed has of its own, from which `remade` makes its agent inside the program.
+    """
     owners = keys if seeds is None else seeds
 
-    def program(act: Act) -> Callable[..., tuple[Array, Array, Array]]:
-        return devices.program(
-            over_seeds(partial(_play_on_device, env, act, episodes, frame_stack), how, shared=1), shared=1
-        )
+    def program(act_of: Callable[[Numbers | None], Act]) -> Callable[..., tuple[Array, Array, Array]]:
+        def play(state: AgentState, key: Any, seed: Any, own: Numbers | None, frame: Any) -> Any:
+            return _play_on_device(env, act_of(own), episodes, frame_stack, state, key, seed, frame)
 
-    greedy_program = program(partial(_greedy, agent))
-    random_program = program(partial(_uniform, env.spec.action_dim))
+        return devices.program(over_seeds(play, how, shared=1), shared=1)
+
+    greedy_program = program(lambda own: partial(_greedy, remade(own) if remade and own else agent))
+    random_program = program(lambda own: partial(_uniform, env.spec.action_dim))
     draw = _images(env.draw)
 
     def greedy(state: AgentState, video_size: int, frame: int = 0) -> Evaluation:
-        returns, pictures, lengths = greedy_program(state, keys, owners, np.int32(frame))
+        returns, pictures, lengths = greedy_program(state, keys, owners, numbers, np.int32(frame))
         if not video_size:
             return Evaluation(devices.numbers(returns), None)
         returns, pictures, lengths = devices.numbers((returns, pictures, lengths))
@@ -156,7 +170,7 @@ def device_evaluator(
         return Evaluation(returns, np.stack(films))
 
     def random() -> Evaluation:
-        return Evaluation(devices.numbers(random_program(None, keys, owners, np.int32(0))[0]), None)
+        return Evaluation(devices.numbers(random_program(None, keys, owners, None, np.int32(0))[0]), None)
 
     return Evaluator(greedy, random, lambda: None)
 

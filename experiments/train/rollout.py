@@ -42,7 +42,7 @@ def stack_frames(frame_stack: int, stack: Stack | None, frame: Obs) -> Stack:
 def new_rollout(parts: Parts, scene: Scene) -> RolloutState:
     """An empty replay, and episodes that begin with these scenes."""
     unset: Any = None
-    distance = MetricAccumulator.of(0.0) if parts.dynamic else None
+    distance = MetricAccumulator.of(0.0) if parts.forget else None
     empty = RolloutState(parts.replay.init(), unset, unset, unset, MetricAccumulator.of(0.0), distance, intact())
     return enter(parts, empty, scene)
 
@@ -101,7 +101,7 @@ def push_observation(parts: Parts, stack: Stacks | None, scene: Scene) -> Stacks
 def _add_first(parts: Parts, replay_state: ReplayState, scene: Scene, keep: Bool[Array, " envs"]) -> ReplayState:
     none = jnp.zeros(keep.shape)
     action = jnp.zeros((*keep.shape, parts.spec.action_dim))
-    entry = Entry(scene, action, none, none > 0, none.astype(jnp.int32), action if parts.dynamic else None)
+    entry = Entry(scene, action, none, none > 0, none.astype(jnp.int32), action if parts.forget else None)
     return parts.replay.add(replay_state, entry, keep)
 
 

@@ -18,6 +18,8 @@ from experiments.train.seeds import ACT, NEVER, RENEW, key_at
 from ne_jax import ReviewState
 
 Number: TypeAlias = "Int[Array | np.ndarray, ''] | np.integer | int"
+Numbers = dict[str, Float[Array, "*rows"]]
+"""Settings by their keys, of a row or of all: a row is a seed of a lane."""
 
 
 @struct.dataclass
@@ -46,6 +48,8 @@ class LearnerState:
     metrics: MetricAccumulator
     review: ReviewState | None = None
     health: Health | None = None
+    numbers: Numbers | None = None
+    """What the lane that this is a seed of differs in from others; None where there are no lanes."""
 
 
 @struct.dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +22,23 @@ from agents.types import Agent, AgentState, Clock, Metrics, Params
 from agents.updates import freeze
 from envs.types import AutoResetStep, EnvSpec, Scene
 from experiments.train.capacity import INPUTS, measure_capacity
-from experiments.train.experience import Dynamic, make_forget, make_sampler
+from experiments.train.experience import Dynamic
 from experiments.train.health import finite_part, has_diverged, healthy, next_attempt, watch
 from experiments.train.network_metrics import initial_params, measure_behaviour
-from experiments.train.parts import Horizon, Parts
+from experiments.train.parts import Horizon, Learning, Parts, make_parts
 from experiments.train.rollout import Stack, Stacks, by_seed, enter, new_rollout, push_observation, remember
 from experiments.train.schedule import Schedule
 from experiments.train.seeds import ACT, LEARN, MEASURE, REVIEW, OverSeeds, key_at, over_seeds
-from experiments.train.state import Check, Choice, LearnerState, MetricAccumulator, Number, RolloutState, new_agent
+from experiments.train.state import (
+    Check,
+    Choice,
+    LearnerState,
+    MetricAccumulator,
+    Number,
+    Numbers,
+    RolloutState,
+    new_agent,
+)
 from ne_jax import Review, ReviewState
 
 MEASURED = 1
@@ -41,10 +50,11 @@ class Steps(NamedTuple):
     """The jitted programs of a run; every argument but the time has a leading seed axis, which the time has not.
 
     Scenes and outcomes come with one leading axis of lanes, the environments of the first seed first. `forget` is None
-    where the replay is not dynamic.
+    where the replay is not dynamic. `init`, `initial` and `greedy` also take the numbers of each seed, where a seed's
+    settings may differ from another's; the others find them in the learner.
     """
 
-    init: Callable[[Key[Array, " seeds"], Scene], tuple[LearnerState, RolloutState]]
+    init: Callable[..., tuple[LearnerState, RolloutState]]
     act: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], Clock], Choice]
     learn: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], Clock], LearnerState]
     remember: Callable[[RolloutState, Choice, AutoResetStep, Clock], RolloutState]
@@ -52,9 +62,9 @@ class Steps(NamedTuple):
     renew: Callable[[LearnerState, Key[Array, " seeds"], Number], LearnerState]
     restart: Callable[[LearnerState, Key[Array, " seeds"], Bool[Array, " seeds"]], LearnerState]
     forget: Callable[[LearnerState, RolloutState], Check] | None
-    initial: Callable[[Key[Array, " seeds"], Number], dict[str, Params]]
+    initial: Callable[..., dict[str, Params]]
     measure: Callable[[LearnerState, RolloutState, Key[Array, " seeds"], dict[str, Params], Clock], Metrics]
-    greedy: Callable[[AgentState, Stacks], Float[Array, "seeds actions"]]
+    greedy: Callable[..., Float[Array, "seeds actions"]]
     observe: Callable[[Stacks | None, Scene], Stacks]
 
 
@@ -73,6 +83,7 @@ def make_steps(
     review: Review | None = None,
     dynamic: Dynamic | None = None,
     fresh: Agent | None = None,
+    learning: Callable[[Numbers], Learning] | None = None,
 ) -> Steps:
     """Build the programs of a run.
 
@@ -85,50 +96,55 @@ def make_steps(
         review: how often updates learn from early data; None for never.
         dynamic: when the replay, which must be dynamic, forgets; None for never.
         fresh: the agent as its networks are drawn; with it, their capacity is probed when they are measured.
+        learning: makes `agent`, `replay`, `review`, `dynamic` and `fresh` anew inside the programs, from the numbers
+            that a seed has of its own.
     """
-    sampler = make_sampler(agent, replay, batch_size, horizon, review)
-    parts = Parts(
-        agent,
-        replay,
-        spec,
-        schedule,
-        sampler,
-        batch_size,
-        frame_stack,
-        keep_frames,
-        horizon,
-        dynamic is not None,
-        fresh,
-    )
-    split = partial(by_seed, schedule.num_envs)
-    begin_learning = over_seeds(partial(new_learner, parts), "map")
+    bound = partial(make_parts, spec, schedule, batch_size, frame_stack, keep_frames, horizon)
+    parts = bound(Learning(agent, replay, review, dynamic, fresh))
+    row = partial(_parts_of, parts, (lambda numbers: bound(learning(numbers))) if learning else None)
+    split, each = partial(by_seed, schedule.num_envs), partial(_with_own_parts, row)
+    begin_learning = over_seeds(partial(new_learner, row), "map")
     begin_rollout = over_seeds(partial(new_rollout, parts), "vmap")
     remember_all = over_seeds(partial(remember, parts), "vmap", shared=1)
     enter_all = over_seeds(partial(enter, parts), "vmap")
-    forget = make_forget(agent, replay, batch_size, dynamic) if dynamic else None
+    initial = over_seeds(lambda key, numbers, task: initial_params(row(numbers).agent, key, task), "map", shared=1)
+    greedy = over_seeds(lambda state, obs, numbers: greedy_action(row(numbers).agent, state, obs), how)
     return Steps(
-        init=jax.jit(lambda keys, scene: (begin_learning(keys), begin_rollout(split(scene)))),
-        act=jax.jit(over_seeds(partial(act, parts), how, shared=1)),
-        learn=jax.jit(over_seeds(partial(learn, parts), how, shared=1), donate_argnums=0),
+        init=jax.jit(lambda keys, scene, numbers=None: (begin_learning(keys, numbers), begin_rollout(split(scene)))),
+        act=jax.jit(over_seeds(each(act), how, shared=1)),
+        learn=jax.jit(over_seeds(each(learn), how, shared=1), donate_argnums=0),
         remember=jax.jit(
             lambda rollout, choice, outcome, now: remember_all(rollout, choice, split(outcome), now), donate_argnums=0
         ),
         enter=jax.jit(lambda rollout, scene: enter_all(rollout, split(scene)), donate_argnums=0),
-        renew=jax.jit(over_seeds(partial(renew, parts), "map", shared=1), donate_argnums=0),
-        restart=jax.jit(over_seeds(partial(restart, parts), "map"), donate_argnums=0),
-        forget=jax.jit(over_seeds(partial(check_replay, forget), how)) if forget else None,
-        initial=jax.jit(over_seeds(partial(initial_params, agent), "map", shared=1)),
-        measure=jax.jit(over_seeds(partial(measure_networks, parts, measure), "map", shared=1)),
-        greedy=jax.jit(over_seeds(partial(greedy_action, agent), how)),
+        renew=jax.jit(over_seeds(each(renew), "map", shared=1), donate_argnums=0),
+        restart=jax.jit(over_seeds(each(restart), "map"), donate_argnums=0),
+        forget=jax.jit(over_seeds(each(check_replay), how)) if parts.forget else None,
+        initial=jax.jit(lambda keys, task, numbers=None: initial(keys, numbers, task)),
+        measure=jax.jit(over_seeds(each(partial(measure_networks, measure)), "map", shared=1)),
+        greedy=jax.jit(lambda state, obs, numbers=None: greedy(state, obs, numbers)),
         observe=jax.jit(partial(push_observation, parts)),
     )
 
 
-def new_learner(parts: Parts, key: Key[Array, ""]) -> LearnerState:
+def _parts_of(parts: Parts, make: Callable[[Numbers], Parts] | None, numbers: Numbers | None) -> Parts:
+    """The parts of a seed with these numbers of its own, inside a program; those of all where it has none."""
+    return parts if make is None or numbers is None else make(numbers)
+
+
+def _with_own_parts(row: Callable[[Numbers | None], Parts], fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn(parts, learner, ...)` as a function of what follows the parts, which are those of the learner."""
+    return lambda learner, *rest: fn(row(learner.numbers), learner, *rest)
+
+
+def new_learner(
+    row: Callable[[Numbers | None], Parts], key: Key[Array, ""], numbers: Numbers | None = None
+) -> LearnerState:
     """A new agent, and empty sums of what its updates will report."""
+    parts = row(numbers)
     state, review = new_agent(parts.agent, key, 0), parts.sampler.init()
     *_, metrics = jax.eval_shape(lambda: update(parts, state, review, parts.replay.init(), key, Clock(0, 0)))
-    return LearnerState(state, MetricAccumulator.of(metrics), review, healthy())
+    return LearnerState(state, MetricAccumulator.of(metrics), review, healthy(), numbers)
 
 
 def renew(parts: Parts, learner: LearnerState, key: Key[Array, ""], task: Number) -> LearnerState:
@@ -152,7 +168,7 @@ def act(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[Arr
         rollout.obs, keys
     )
     action = finite_part(action)  # simulators do not bear what is no number
-    if not parts.dynamic:
+    if parts.forget is None:
         return Choice(action, None)
     mean = jax.vmap(partial(greedy_action, parts.agent, learner.agent))(rollout.obs)
     # While actions are random, the policy that collects is the random one, as in RLx2's code.
@@ -172,7 +188,7 @@ def learn(parts: Parts, learner: LearnerState, rollout: RolloutState, key: Key[A
         state, review, metrics = update(parts, learner.agent, learner.review, rollout.replay_state, key, at)
         assert learner.health is not None
         health, state = watch(learner.health, learner.agent, state, metrics, at)
-        return LearnerState(state, learner.metrics.add(metrics), review, health)
+        return LearnerState(state, learner.metrics.add(metrics), review, health, learner.numbers)
 
     assert learner.health is not None and rollout.broken is not None
     learner = replace(learner, agent=freeze(learner.agent, has_diverged(learner.health, rollout.broken)))
@@ -199,20 +215,16 @@ def update(
     return state, review, metrics | sampler.report(review, decision)
 
 
-def check_replay(
-    forget: Callable[[AgentState, ReplayState], tuple[Int[Array, " envs"], Float[Array, ""]]],
-    learner: LearnerState,
-    rollout: RolloutState,
-) -> Check:
+def check_replay(parts: Parts, learner: LearnerState, rollout: RolloutState) -> Check:
     """A check of the dynamic replay: from where on it is remembered, and the policy's distance counted in."""
-    assert rollout.distance is not None  # of a dynamic replay
-    forgotten, distance = forget(learner.agent, rollout.replay_state)
+    assert parts.forget is not None and rollout.distance is not None  # of a dynamic replay
+    forgotten, distance = parts.forget(learner.agent, rollout.replay_state)
     return Check(forgotten, rollout.distance.add(distance))
 
 
 def measure_networks(
-    parts: Parts,
     measure: Measure,
+    parts: Parts,
     learner: LearnerState,
     rollout: RolloutState,
     key: Key[Array, ""],

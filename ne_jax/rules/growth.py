@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import get_args
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from ne_jax.activity import Activity
+from ne_jax.numbers import Number, is_known
 from ne_jax.rule import Network, Rule, Step
 from ne_jax.rules.topology import (
     Birth,
@@ -35,8 +36,8 @@ def neuroplastic(
     *,
     activity: Activity | None = None,
     prune: Prune = "dormant",
-    omega: float = 0.4,
-    tau: float = 0.0,
+    omega: Number = 0.4,
+    tau: Number = 0.0,
     grow: Grow = "gradient",
     birth: Birth = "zero",
     revive: Revive = "none",
@@ -75,9 +76,7 @@ def neuroplastic(
         n = layer.mask.sum()
         target = counts_at(schedule, {path: mask.shape for path, mask in network.masks.items()}, step)[layer.path]
         net = jnp.maximum(target - n, 0)
-        # grown = net + pruned, so pruned <= omega * grown means pruned <= net * omega / (1 - omega)
-        cap = jnp.floor(net * (omega / (1 - omega))).astype(jnp.int32)
-        pruned = to_prune(layer, network, prune, cap, tau)
+        pruned = to_prune(layer, network, prune, _most_pruned(net, omega), tau)
         recycled = None if prune == "magnitude" else pruned
         if rewire is not None:
             dropped = smallest_share(layer, jnp.where(schedule.progress(step) >= 1, rewire(step), 0))
@@ -92,8 +91,8 @@ def random_grow(
     *,
     activity: Activity | None = None,
     prune: Prune = "dormant",
-    omega: float = 0.4,
-    tau: float = 0.0,
+    omega: Number = 0.4,
+    tau: Number = 0.0,
     birth: Birth = "zero",
     revive: Revive = "none",
     rewire: Share | None = None,
@@ -172,6 +171,15 @@ def magnitude_prune(schedule: DensitySchedule) -> Rule:
     return change_topology("magnitude_prune", plan, None, "gradient", "zero", "none")
 
 
+def _most_pruned(net: Int[Array, ""], omega: Number) -> Int[Array, ""]:
+    """Of weights that a round may prune: grown = net + pruned, so pruned <= omega * grown means
+    pruned <= net * omega / (1 - omega)."""
+    share = omega / (1 - omega)
+    if not is_known(omega):  # the quotient has float32's errors, and what should be whole must not fall below it
+        share *= 1 + 1e-6
+    return jnp.floor(net * share).astype(jnp.int32)
+
+
 def _exchange(
     name: str,
     share: Share,
@@ -189,12 +197,12 @@ def _exchange(
     return change_topology(name, plan, None, grow, birth, revive)
 
 
-def _check(omega: float = 0.0, tau: float = 0.0, **choices: str) -> None:
-    if not 0 <= omega < 1:
+def _check(omega: Number = 0.0, tau: Number = 0.0, **choices: str) -> None:
+    if is_known(omega) and not 0 <= omega < 1:
         raise ValueError(
             f"omega must lie in [0, 1), got {omega}: pruning all that grows would never reach the schedule"
         )
-    if tau < 0:
+    if is_known(tau) and tau < 0:
         raise ValueError(f"tau must not be negative, got {tau}: a dormancy score never is")
     kinds = {"prune": Prune, "grow": Grow, "birth": Birth, "revive": Revive}
     for name, value in choices.items():

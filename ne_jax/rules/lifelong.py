@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from ne_jax.activity import incoming
+from ne_jax.numbers import Number, is_known, is_zero
 from ne_jax.rule import Evolved, Network, Rule, Step
 from ne_jax.rules.regularisation import births, pulled_to_birth, values_at_birth
 from ne_jax.rules.resets import TO_HEAD, Initialise
@@ -54,12 +55,12 @@ class _Setup(NamedTuple):
 
     schedule: DensitySchedule
     initialise: Initialise
-    tau: float
-    turnover: float
+    tau: Number
+    turnover: Number
     maturity: int
-    pull: float
-    novelty: float
-    outgoing: float
+    pull: Number
+    novelty: Number
+    outgoing: Number
     follows: Follows
 
 
@@ -67,12 +68,12 @@ def lifelong_ne(
     schedule: DensitySchedule,
     initialise: Initialise,
     *,
-    tau: float = 0.001,
-    turnover: float = 0.002,
+    tau: Number = 0.001,
+    turnover: Number = 0.002,
     maturity: int = 100,
-    pull: float = 1e-5,
-    novelty: float = 0.4,
-    outgoing: float = 2.0,
+    pull: Number = 1e-5,
+    novelty: Number = 0.4,
+    outgoing: Number = 2.0,
     follows: Follows = TO_HEAD,
 ) -> Rule:
     """Neuroplastic Expansion (Liu et al., ICLR 2025) made to last; docs/method.md derives it.
@@ -119,7 +120,7 @@ def lifelong_ne(
     Raises:
         ValueError: a setting is out of range; at `init`, nothing follows a sparse layer.
     """
-    if not 0 <= turnover <= 1:
+    if is_known(turnover) and not 0 <= turnover <= 1:
         raise ValueError(f"turnover must lie in [0, 1], got {turnover}: it is a share of units")
     for name, value in (
         ("tau", tau),
@@ -128,17 +129,17 @@ def lifelong_ne(
         ("novelty", novelty),
         ("outgoing", outgoing),
     ):
-        if value < 0:
+        if is_known(value) and value < 0:
             raise ValueError(f"{name} must not be negative, got {value}")
     setup = _Setup(schedule, initialise, tau, turnover, maturity, pull, novelty, outgoing, follows)
     return Rule(
         evolve=partial(_evolve, setup),
-        gradient=partial(_gradient, setup) if pull else None,
+        gradient=None if is_zero(pull) else partial(_gradient, setup),
         init=partial(_init, setup),
         observe=partial(_observe, setup),
         reborn=_reborn,
-        urgent=partial(_sees_news, setup) if novelty else None,
-        renews=(lambda path, leaf: True) if novelty else None,
+        urgent=None if is_zero(novelty) else partial(_sees_news, setup),
+        renews=None if is_zero(novelty) else (lambda path, leaf: True),
         name="lifelong_ne",
     )
 
@@ -181,7 +182,7 @@ def _observe(setup: _Setup, state: Memory, step: Step, network: Network) -> Memo
         age={path: age + 1 for path, age in state.age.items()},
         since=state.since + 1,
     )
-    if not setup.novelty:
+    if is_zero(setup.novelty):
         return state
     if network.inputs is None:
         raise ValueError("lifelong_ne looks at the inputs: call tx.update(..., batch=inputs), or set novelty=0")
@@ -225,7 +226,7 @@ def _sketch(inputs: PyTree) -> Float[Array, "samples sketch"]:
 
 
 def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, network: Network) -> tuple[Memory, Evolved]:
-    anew = _sees_news(setup, state) if setup.novelty else jnp.zeros((), bool)
+    anew = jnp.zeros((), bool) if is_zero(setup.novelty) else _sees_news(setup, state)
     layers, old = _following(setup, network.params, network.masks), network.params
     targets = counts_at(setup.schedule, {path: mask.shape for path, mask in network.masks.items()}, step)
     keys = dict(zip(layers, jax.random.split(key, max(len(layers), 1))))
@@ -241,7 +242,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
     neutral = {path: beside(path, old, _alone(path, old)) for path in layers}
     params, fresh = begun_anew(units, layers, neutral, values, old | grown, setup.outgoing)
     fresh |= {path: flags | fresh[path] for path, flags in changed.items()}
-    if setup.novelty:
+    if not is_zero(setup.novelty):
         params = {path: jnp.where(anew, values[path], params.get(path, leaf)) for path, leaf in old.items()}
         fresh = {path: jnp.broadcast_to(anew, leaf.shape) | fresh.get(path, False) for path, leaf in old.items()}
     params = {path: jnp.where(masks[path], leaf, 0) if path in masks else leaf for path, leaf in params.items()}
@@ -250,7 +251,7 @@ def _evolve(setup: _Setup, state: Memory, key: Key[Array, ""], step: Step, netwo
         due=due,
         since=jnp.where(anew, 0, state.since),
     )
-    return after, Evolved(params, masks, fresh, renewed=dict.fromkeys(old, anew) if setup.novelty else None)
+    return after, Evolved(params, masks, fresh, renewed=None if is_zero(setup.novelty) else dict.fromkeys(old, anew))
 
 
 def _alone(path: str, params: Leaves) -> list[str]:

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from ne_jax.numbers import Number, is_known
 from ne_jax.rule import Evolved, Network, Rule, RuleState, Step, stateless
 from ne_jax.rules.resets import renewed_leaves
 from ne_jax.sparsity import Leaves, Masks, Where, hidden_kernels, kernels
 
 
-def weight_clipping(*, kappa: float = 3.0) -> Rule:
+def weight_clipping(*, kappa: Number = 3.0) -> Rule:
     """Weight clipping: after each update, every weight of layer l is cut to [-kappa * s_l, kappa * s_l] (Elsayed et al.
     2024, arXiv:2407.01704, algorithm 1).
 
@@ -33,7 +34,7 @@ def weight_clipping(*, kappa: float = 3.0) -> Rule:
     Raises:
         ValueError: `kappa` is not positive; at `init`, the network has no kernel.
     """
-    if kappa <= 0:
+    if is_known(kappa) and kappa <= 0:
         raise ValueError(f"kappa must be positive, got {kappa}")
     return Rule(init=_check_kernels, adjust=partial(_clipped, kappa), name="weight_clipping")
 
@@ -59,7 +60,7 @@ def _bounds(params: Leaves) -> dict[str, float]:
 
 
 def _clipped(
-    kappa: float, state: RuleState, key: Key[Array, ""], step: Step, network: Network, updates: Leaves
+    kappa: Number, state: RuleState, key: Key[Array, ""], step: Step, network: Network, updates: Leaves
 ) -> tuple[RuleState, Leaves]:
     new = {}
     for path, bound in _bounds(network.params).items():

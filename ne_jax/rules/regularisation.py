@@ -7,11 +7,12 @@ from functools import partial
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from ne_jax.numbers import Number, is_known
 from ne_jax.rule import Network, Rule, RuleState, Step
 from ne_jax.sparsity import Leaves, Masks, Where, hidden_kernels, kernels
 
 
-def regenerative_l2(strength: float) -> Rule:
+def regenerative_l2(strength: Number) -> Rule:
     """Regenerative regularisation: the loss gets `strength * ||p - p_0||^2` (Kumar et al. 2023, arXiv:2308.11958).
 
     p_0 is each weight's value at its birth: that at the start of training, and where a round of another rule in the
@@ -24,7 +25,7 @@ def regenerative_l2(strength: float) -> Rule:
     Raises:
         ValueError: `strength` is not positive.
     """
-    if strength <= 0:
+    if is_known(strength) and strength <= 0:
         raise ValueError(f"strength must be positive, got {strength}")
     return Rule(
         init=births, gradient=partial(pulled_to_birth, strength), reborn=values_at_birth, name="regenerative_l2"
@@ -41,12 +42,12 @@ def values_at_birth(births: Leaves, params: Leaves, fresh: dict[str, Bool[Array,
     return births | {path: jnp.where(flags, params[path], births[path]) for path, flags in fresh.items()}
 
 
-def pulled_to_birth(strength: float, births: Leaves, step: Step, network: Network) -> Leaves:
+def pulled_to_birth(strength: Number, births: Leaves, step: Step, network: Network) -> Leaves:
     """The gradients with that of `strength * ||p - births||^2`."""
     return {p: network.gradients[p] + 2 * strength * (network.params[p] - old) for p, old in births.items()}
 
 
-def l2(*, strength: float = 1e-4, where: Where = lambda path, leaf: True) -> Rule:
+def l2(*, strength: Number = 1e-4, where: Where = lambda path, leaf: True) -> Rule:
     """L2 regularisation: the loss gets `strength * ||p||^2`, whose gradient goes through the optimiser.
 
     The baseline of Kumar et al. 2023 (arXiv:2308.11958): it takes all parameters, biases and norms included, just as
@@ -59,17 +60,17 @@ def l2(*, strength: float = 1e-4, where: Where = lambda path, leaf: True) -> Rul
     Raises:
         ValueError: `strength` is not positive.
     """
-    if strength <= 0:
+    if is_known(strength) and strength <= 0:
         raise ValueError(f"strength must be positive, got {strength}")
     return Rule(gradient=partial(_pulled_to_zero, strength, where), name="l2")
 
 
-def _pulled_to_zero(strength: float, where: Where, state: RuleState, step: Step, network: Network) -> Leaves:
+def _pulled_to_zero(strength: Number, where: Where, state: RuleState, step: Step, network: Network) -> Leaves:
     chosen = {path: leaf for path, leaf in network.params.items() if where(path, leaf)}
     return {path: network.gradients[path] + 2 * strength * leaf for path, leaf in chosen.items()}
 
 
-def weight_decay(*, rate: float = 1e-5, where: Where = kernels) -> Rule:
+def weight_decay(*, rate: Number = 1e-5, where: Where = kernels) -> Rule:
     """Decoupled weight decay: after the optimiser, `p_t+1 = (1 - rate) * p_t + u_t`, u_t being its update (Loshchilov
     and Hutter 2019, arXiv:1711.05101, eq. 1).
 
@@ -83,19 +84,19 @@ def weight_decay(*, rate: float = 1e-5, where: Where = kernels) -> Rule:
     Raises:
         ValueError: `rate` lies outside (0, 1).
     """
-    if not 0 < rate < 1:
+    if is_known(rate) and not 0 < rate < 1:
         raise ValueError(f"rate must lie in (0, 1), got {rate}: it is the share of a weight that decays per update")
     return Rule(adjust=partial(_decayed, rate, where), name="weight_decay")
 
 
 def _decayed(
-    rate: float, where: Where, state: RuleState, key: Key[Array, ""], step: Step, network: Network, updates: Leaves
+    rate: Number, where: Where, state: RuleState, key: Key[Array, ""], step: Step, network: Network, updates: Leaves
 ) -> tuple[RuleState, Leaves]:
     chosen = {path: leaf for path, leaf in network.params.items() if where(path, leaf)}
     return state, {path: updates[path] - rate * leaf for path, leaf in chosen.items()}
 
 
-def parseval(*, strength: float = 1e-3, scale: float = 2.0, where: Where = hidden_kernels) -> Rule:
+def parseval(*, strength: Number = 1e-3, scale: Number = 2.0, where: Where = hidden_kernels) -> Rule:
     """Parseval regularisation: the loss gets `strength * sum_l ||W_l W_l^T - scale * I||_F^2` (Chung et al. 2024,
     arXiv:2412.07224), so that the rows of W, which are the incoming weights of its units, stay orthogonal.
 
@@ -116,19 +117,19 @@ def parseval(*, strength: float = 1e-3, scale: float = 2.0, where: Where = hidde
         ValueError: `strength` or `scale` is not positive.
     """
     for name, value in (("strength", strength), ("scale", scale)):
-        if value <= 0:
+        if is_known(value) and value <= 0:
             raise ValueError(f"{name} must be positive, got {value}")
     return Rule(gradient=partial(_made_orthogonal, strength, scale, where), name="parseval")
 
 
 def _made_orthogonal(
-    strength: float, scale: float, where: Where, state: RuleState, step: Step, network: Network
+    strength: Number, scale: Number, where: Where, state: RuleState, step: Step, network: Network
 ) -> Leaves:
     chosen = {path: leaf for path, leaf in network.params.items() if where(path, leaf)}
     return {path: network.gradients[path] + strength * _parseval_gradient(leaf, scale) for path, leaf in chosen.items()}
 
 
-def _parseval_gradient(kernel: Float[Array, "*fan units"], scale: float) -> Float[Array, "*fan units"]:
+def _parseval_gradient(kernel: Float[Array, "*fan units"], scale: Number) -> Float[Array, "*fan units"]:
     """Of ||K^T K - scale * I||_F^2, which is 4 K (K^T K - scale * I) = 4 (K K^T - scale * I) K: the smaller is made."""
     matrix = kernel.reshape(-1, kernel.shape[-1])
     inputs, units = matrix.shape

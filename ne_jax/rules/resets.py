@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key, PyTree
 
 from ne_jax.activity import Activity, dormant, outgoing, units_of
+from ne_jax.numbers import Number, is_known
 from ne_jax.rule import Evolved, Network, Rule, Step, stateless, within_masks
 from ne_jax.sparsity import Leaves, Where, kernels, leaves_by_path
 from ne_jax.units import Follows, begun_anew, beside, gradient_idle, idle_units, numbered
@@ -40,7 +41,7 @@ def redo(
     activity: Activity,
     initialise: Initialise,
     *,
-    tau: float = 0.1,
+    tau: Number = 0.1,
     follows: Follows = TO_HEAD,
     leads_out: Where = lambda path, leaf: False,
     taken: Mapping[str, str] | None = None,
@@ -79,7 +80,7 @@ def redo(
     return Rule(stateless(partial(_recycle, setup)), activity, name="redo")
 
 
-def grama(activity: Activity, initialise: Initialise, *, tau: float = 0.01, follows: Follows = TO_HEAD) -> Rule:
+def grama(activity: Activity, initialise: Initialise, *, tau: Number = 0.01, follows: Follows = TO_HEAD) -> Rule:
     """ReGraMa: as `redo`, but a unit starts anew where its gradient is small beside its layer's (Liu et al. 2025,
     arXiv:2505.24061). See `gradient_activity` for the score; `activity` only says which layers have units.
 
@@ -123,7 +124,7 @@ def reset(initialise: Initialise, *, where: Where = lambda path, leaf: True) -> 
     return Rule(stateless(evolve), renews=where, name="reset")
 
 
-def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: float = 0.2) -> Rule:
+def shrink_and_perturb(initialise: Initialise, *, shrink: Number = 0.8, perturb: Number = 0.2) -> Rule:
     """Every round p becomes `shrink * p + perturb * fresh`, and the optimiser forgets everything (Ash and Adams 2020,
     arXiv:1910.08475; with fresh initial parameters as noise, as D'Oro et al. 2023 have it).
 
@@ -138,7 +139,7 @@ def shrink_and_perturb(initialise: Initialise, *, shrink: float = 0.8, perturb: 
         ValueError: `shrink` or `perturb` lies outside [0, 1].
     """
     for name, value in (("shrink", shrink), ("perturb", perturb)):
-        if not 0 <= value <= 1:
+        if is_known(value) and not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
     def evolve(key: Key[Array, ""], step: Step, network: Network) -> Evolved:
@@ -158,8 +159,8 @@ def renewed_leaves(network: Network, new: Leaves) -> Evolved:
     )
 
 
-def _check_tau(tau: float) -> None:
-    if tau < 0:
+def _check_tau(tau: Number) -> None:
+    if is_known(tau) and tau < 0:
         raise ValueError(f"tau must not be negative, got {tau}: a score never is")
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from ne_jax.activity import Activity, units_of
+from ne_jax.numbers import Number, is_known
 from ne_jax.rule import Evolved, Network, Rule, Step, evolve_if, within_masks
 from ne_jax.rules.resets import TO_HEAD, Initialise
 from ne_jax.sparsity import Leaves, Masks, leaves_by_path
@@ -34,7 +35,7 @@ class _Setup(NamedTuple):
     """The settings of `self_normalised_resets`, as it takes them."""
 
     initialise: Initialise
-    percentile: float
+    percentile: Number
     refresh: int
     longest: int
     follows: Follows
@@ -44,7 +45,7 @@ def self_normalised_resets(
     activity: Activity,
     initialise: Initialise,
     *,
-    percentile: float = 0.98,
+    percentile: Number = 0.98,
     refresh: int = 1_000,
     longest: int = 200,
     follows: Follows = TO_HEAD,
@@ -85,7 +86,7 @@ def self_normalised_resets(
         ValueError: a setting is out of range; at `init`, no layer is followed by another; at `update`, a layer has no
             activations.
     """
-    if not 0 < percentile < 1:
+    if is_known(percentile) and not 0 < percentile < 1:
         raise ValueError(f"percentile must lie in (0, 1), got {percentile}: it is a share of silences")
     for name, value in (("refresh", refresh), ("longest", longest)):
         if value < 1:

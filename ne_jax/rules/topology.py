@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ne_jax.activity import Activity, incoming
+from ne_jax.numbers import Number
 from ne_jax.rule import Evolved, Network, Rule, Step, stateless
 from ne_jax.sparsity import Leaves, select
 from ne_jax.units import beside, gradient_idle, idle_units
@@ -87,7 +88,7 @@ def change_topology(
 
 
 def to_prune(
-    layer: Layer, network: Network, prune: Prune, cap: Int[Array, ""], tau: float
+    layer: Layer, network: Network, prune: Prune, cap: Int[Array, ""], tau: Number
 ) -> Bool[Array, "*fan units"] | None:
     """At most `cap` of the layer's weights: the smallest, or those into dormant units. None: never any."""
     if prune == "none" or (prune == "dormant" and network.activations is None):

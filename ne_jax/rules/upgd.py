@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from ne_jax.numbers import Number, is_known, is_zero
 from ne_jax.rule import Network, Rule, Step
 from ne_jax.sparsity import Leaves, Masks
 
@@ -25,12 +26,12 @@ class Utilities(NamedTuple):
 class _Setup(NamedTuple):
     """The settings of `upgd`, as it takes them."""
 
-    sigma: float
-    decay: float
-    scale: float
+    sigma: Number
+    decay: Number
+    scale: Number
 
 
-def upgd(*, sigma: float = 1e-6, decay: float = 0.999, scale: float = 2.0) -> Rule:
+def upgd(*, sigma: Number = 1e-6, decay: Number = 0.999, scale: Number = 2.0) -> Rule:
     """UPGD with a global, first-order utility of single weights, around any optimiser (Elsayed and Mahmood 2024,
     arXiv:2404.00781, algorithm 1; around Adam it is the adaptive one of their PPO)::
 
@@ -58,11 +59,11 @@ def upgd(*, sigma: float = 1e-6, decay: float = 0.999, scale: float = 2.0) -> Ru
     Raises:
         ValueError: a setting is out of range.
     """
-    if sigma < 0:
+    if is_known(sigma) and sigma < 0:
         raise ValueError(f"sigma must not be negative, got {sigma}: it is a standard deviation")
-    if not 0 <= decay < 1:
+    if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1), got {decay}: with 1 nothing would ever be remembered")
-    if scale <= 0:
+    if is_known(scale) and scale <= 0:
         raise ValueError(f"scale must be positive, got {scale}")
     setup = _Setup(sigma, decay, scale)
     return Rule(init=_of_no_use, adjust=partial(_protected, setup), reborn=_born_of_no_use, name="upgd")
@@ -100,4 +101,6 @@ def _freedom(utility: Float[Array, "..."], most: Float[Array, ""]) -> Float[Arra
 
 
 def _noise(setup: _Setup, key: Key[Array, ""], like: Array) -> Array:
-    return setup.sigma * jax.random.normal(key, like.shape, like.dtype) if setup.sigma else jnp.zeros_like(like)
+    if is_zero(setup.sigma):
+        return jnp.zeros_like(like)
+    return setup.sigma * jax.random.normal(key, like.shape, like.dtype)

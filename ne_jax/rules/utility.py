@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ne_jax.activity import Activity, units_of
+from ne_jax.numbers import Number, is_known
 from ne_jax.rule import Evolved, Network, Rule, Step, evolve_if, within_masks
 from ne_jax.rules.resets import TO_HEAD, Initialise
 from ne_jax.sparsity import Leaves, Masks, leaves_by_path, select
@@ -39,9 +40,9 @@ class _Setup(NamedTuple):
     """The settings of `continual_backprop`, as it takes them."""
 
     initialise: Initialise
-    replacement_rate: float
+    replacement_rate: Number
     maturity: int
-    decay: float
+    decay: Number
     follows: Follows
 
 
@@ -49,9 +50,9 @@ def continual_backprop(
     activity: Activity,
     initialise: Initialise,
     *,
-    replacement_rate: float = 1e-4,
+    replacement_rate: Number = 1e-4,
     maturity: int = 100,
-    decay: float = 0.99,
+    decay: Number = 0.99,
     follows: Follows = TO_HEAD,
 ) -> Rule:
     """Continual backpropagation: in every update, a small share of the mature units begins anew, those of least utility
@@ -92,11 +93,11 @@ def continual_backprop(
         ValueError: a setting is out of range; at `init`, no layer is followed by another; at `update`, a layer has no
             activations, or not as many as the following layer takes.
     """
-    if not 0 <= replacement_rate <= 1:
+    if is_known(replacement_rate) and not 0 <= replacement_rate <= 1:
         raise ValueError(f"replacement_rate must lie in [0, 1], got {replacement_rate}: it is a share of units")
     if maturity < 0:
         raise ValueError(f"maturity must not be a negative number of updates, got {maturity}")
-    if not 0 <= decay < 1:
+    if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1), got {decay}: with 1 nothing would ever be remembered")
     setup = _Setup(initialise, replacement_rate, maturity, decay, follows)
     return Rule(

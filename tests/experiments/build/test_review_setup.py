@@ -11,6 +11,7 @@ import pytest
 
 from configs import gymnax_states, mujoco_states
 from experiments.build import experiment as setups
+from experiments.build import learning
 from experiments.build.experiment import setup
 from experiments.run import run
 from experiments.train.experience import Dynamic
@@ -38,7 +39,7 @@ def test_every_key_of_the_config_is_an_argument_and_has_its_default():
 @pytest.mark.parametrize("on", [True, False])
 def test_settings_reach_the_programs(on, tmp_path, monkeypatch):
     told: dict[str, Any] = {}
-    make_steps, make = setups.make_steps, setups.make_review
+    make_steps, make = setups.make_steps, learning.make_review
 
     def steps(*args, **kwargs):
         told.update(kwargs)
@@ -49,7 +50,7 @@ def test_settings_reach_the_programs(on, tmp_path, monkeypatch):
         return make(**kwargs)
 
     monkeypatch.setattr(setups, "make_steps", steps)
-    monkeypatch.setattr(setups, "make_review", review)
+    monkeypatch.setattr(learning, "make_review", review)
     extra: dict[str, Any] = dict(review=REVIEW, replay=dict(dynamic=DYNAMIC)) if on else {}
     experiment = setup(smoke(tmp_path, env=dict(num_envs=4), **extra))
     run = jax.eval_shape(experiment.steps.init, experiment.keys, experiment.pool.reset())

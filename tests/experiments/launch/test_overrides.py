@@ -2,14 +2,8 @@
 
 import pytest
 
-from experiments.launch.overrides import (
-    make_overrides,
-    name_runs,
-    settings_given,
-    shared_arguments,
-    split_values,
-    with_own,
-)
+from experiments.build.run_names import name_runs
+from experiments.launch.overrides import make_overrides, settings_given, shared_arguments, split_values, with_own
 
 
 def test_every_value_goes_with_every_other():

@@ -20,7 +20,9 @@ from experiments.train.seeds import NEVER
 
 def test_what_went_first_is_named_once():
     experiment: Any = SimpleNamespace(
-        config=SimpleNamespace(seeds=(3, 5, 7)), spec=SimpleNamespace(action_repeat=2), devices=ONE_DEVICE
+        rows=[SimpleNamespace(name=f"seed {seed}") for seed in (3, 5, 7)],
+        spec=SimpleNamespace(action_repeat=2),
+        devices=ONE_DEVICE,
     )
     health = Health(
         *(jnp.array(each) for each in ([NEVER, 40, NEVER], [NEVER, 12, NEVER], [0, 2, 0], [0, 0, 0], [0, 0, 1]))

@@ -6,7 +6,7 @@ from experiments.record.saturation import SaturationGuard
 
 
 def test_it_is_said_once_for_each_stretch_that_lasts():
-    guard = SaturationGuard((7, 9), total_frames=1_000)
+    guard = SaturationGuard(("seed 7", "seed 9"), total_frames=1_000)
     quiet = [(0, 0.5, 0.95), (50, 0.95, 0.95), (90, 0.95, 0.2), (100, 0.95, 0.95)]
     for frame, *shares in quiet:
         assert guard(frame, np.array(shares)) == []

@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def fails(folder, error, newest: int | None = 7):
-    with saving.saving(folder, SimpleNamespace(newest=newest)):  # pyright: ignore
+    with saving.saving([folder], SimpleNamespace(newest=newest)):  # pyright: ignore
         raise error
 
 
@@ -47,9 +47,9 @@ def test_a_defect_is_not_taken_for_a_full_disk(folder):
 
 def test_a_folder_that_has_vanished_is_noticed_before_and_after_writing(folder):
     checkpoints = SimpleNamespace(newest=7)
-    with pytest.raises(UserError, match="is gone"), saving.saving(folder, checkpoints):  # pyright: ignore
+    with pytest.raises(UserError, match="is gone"), saving.saving([folder], checkpoints):  # pyright: ignore
         shutil.rmtree(folder.root)
-    with pytest.raises(UserError, match="is gone"), saving.saving(folder, checkpoints):  # pyright: ignore
+    with pytest.raises(UserError, match="is gone"), saving.saving([folder], checkpoints):  # pyright: ignore
         raise AssertionError("nothing is written any more")
 
 
