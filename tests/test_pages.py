@@ -3,7 +3,6 @@
 What a page shows of one's own agent, method or environment is run by test_docs.py and test_own_environment.py.
 """
 
-import importlib
 import os
 import re
 import shlex
@@ -17,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from absl import flags
 from flax import linen as nn
 from flax.training.train_state import TrainState
-from ml_collections import config_flags
 
 import ne_jax
 from experiments.build.checks import validate
+from experiments.build.lanes import lanes_of
+from experiments.run import config_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -72,17 +71,7 @@ def defined(module):
     return names
 
 
-def config_of(arguments):
-    """The config that a command line makes: the file's, with the keys set as the programs set them."""
-    (file,) = [each.removeprefix("--config=") for each in arguments if each.startswith("--config=")]
-    path, _, variant = file.partition(":")
-    module, values = importlib.import_module(path.removesuffix(".py").replace("/", ".")), flags.FlagValues()
-    line = ["program", *(each for each in arguments if each.startswith("--config."))]
-    config_flags.DEFINE_config_dict("config", module.get_config(variant), flag_values=values, sys_argv=line)
-    values(line)
-    return values["config"].value
-
-
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections reads config files with it
 def test_commands_of_our_programs_can_be_given(registries):
     tried = 0
     for page, words in COMMANDS:
@@ -97,7 +86,8 @@ def test_commands_of_our_programs_can_be_given(registries):
             names = {each for each in names if not each.startswith("slurm.")}  # of submitit, which checks them
             assert names <= defined(module), (page, words)
             if of_config:
-                validate(config_of(of_config))  # ValueError: a value that cannot be; AttributeError: no such key
+                for lane in lanes_of(config_of(of_config)):  # ValueError: a key or a value that cannot be
+                    validate(lane)
                 tried += 1
     assert tried >= 20
 
