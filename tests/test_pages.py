@@ -24,6 +24,7 @@ from ml_collections import config_flags
 
 import ne_jax
 from experiments.build.checks import validate
+from experiments.build.lanes import traceable_keys
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -92,7 +93,11 @@ def test_commands_of_our_programs_can_be_given(registries):
             names = {each for each in names if not each.startswith("slurm.")}  # of submitit, which checks them
             assert names <= defined(module), (page, words)
             if of_config:
-                validate(config_of(of_config))  # ValueError: a value that cannot be; AttributeError: no such key
+                lanes = [each for each in of_config if each.startswith("--config.lanes.")]
+                config = config_of([each for each in of_config if each not in lanes])
+                keys = {each.removeprefix("--config.lanes.").partition("=")[0] for each in lanes}
+                assert keys <= set(traceable_keys(config)), (page, words)
+                validate(config)  # ValueError: a value that cannot be; AttributeError: no such key
                 tried += 1
     assert tried >= 20
 
