@@ -34,7 +34,7 @@ OF_THE_RUN += tuple(f"plasticity.{key}" for key in ("omega", "tau", "rewire_frac
 OFF_AT_ZERO = ("agent.ema",)
 """With 0 there is something less in a run's state, which has to be alike in all rows."""
 NOT_YET = "lifelong_ne"
-"""A method whose rounds come at once where a row needs one: jax cannot yet compile that with numbers that are traced."""
+"""A method whose rounds come at once where a row needs one, which does not compile with numbers that are traced."""
 
 
 def traceable_keys(config: ConfigDict) -> list[str]:
@@ -162,8 +162,8 @@ def _lists(config: ConfigDict) -> dict[str, list[str]]:
     given = config.get("lanes")
     if given and any(NOT_YET in method_names(network_settings(config, each)) for each in ("actor", "critic")):
         raise ValueError(
-            f"lanes do not go with plasticity.method={NOT_YET} yet, whose rounds come whenever a network needs one; make "
-            "the values runs: experiments.sweep --over=KEY="
+            f"lanes do not go with plasticity.method={NOT_YET} yet, whose rounds come whenever a network needs one; "
+            "make the values runs: experiments.sweep --over=KEY="
         )
     return {key: _values(config, key, each) for key, each in flatten(given.to_dict()).items()} if given else {}
 
