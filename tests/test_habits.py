@@ -160,7 +160,7 @@ def test_configs_and_keys_named_exist(name):
     for file, variant in re.findall(r"configs/(\w+)\.py(?::(\w+))?", read(name)):
         if file != "common":
             importlib.import_module(f"configs.{file}").get_config(variant)  # ValueError: no such variant
-    named = set(re.findall(r"--config\.([a-z][\w.]*\w)=", read(name)))
+    named = set(re.findall(r"--config\.(?:lanes\.)?([a-z][\w.]*\w)=", read(name)))
     described = set(re.findall(r"^\| `([\w.]+)` \|", read("docs/settings.md"), re.M))  # not every config has each
     own = {f"env.{key}" for key in re.findall(r"^    (\w+): .* = setting\(", code(read(name)), re.M)}
     assert not named - config_keys() - described - own

@@ -70,6 +70,7 @@ def test_a_config_file_lists_them_as_tuples():
         (["--config.lanes.plasticity.method=(ne,none)"], "experiments.sweep --over=plasticity.method="),
         (["--config.lanes.batch_size=(8,16)"], "lanes.batch_size: batch_size decides on shapes, or what there is when"),
         (["--config.lanes.plasticity.final_sparsity=(0.1,0.2)"], "decides on shapes"),
+        ([rates(), "--config.plasticity.method=lifelong_ne"], "lanes do not go with plasticity.method=lifelong_ne yet"),
         (["--config.lanes.agent.ema=(0,0.9)"], "lanes.agent.ema: 0 switches off what other values need"),
         (
             ["--config.plasticity.preset=paper", "--config.lanes.plasticity.tau=(0,0.1)"],
@@ -164,13 +165,15 @@ def test_lanes_are_separate_runs_and_each_goes_on_alone(tmp_path, kind):
         assert (place / "grid.mp4").exists() and (place / "curves.png").exists()
         assert read_config(place).seeds == (0, 3) and load_policy(place, 3) is not None
     # A lane goes on as a run of its own, which a sweep would start, from what it was trained to beside the other.
-    longer = ("--config.total_frames=70", f"--config.results_dir={places[0].parent}")
-    config_file = json.loads((places[0] / "config.json").read_text()) | {"total_frames": 70}
-    for path in (places[0] / "config.json", *places[0].glob("*/model/config.json")):
-        path.write_text(json.dumps(config_file))
-    assert start(*longer, "--config.exp_id=learning_rate=1e-3", "--config.agent.learning_rate=1e-3") == 0
-    assert start(alone, "--config.total_frames=70", "--config.exp_id=long", "--config.agent.learning_rate=1e-3") == 0
-    assert_alike(rows(places[0], 3)[-2:], rows(next((tmp_path / "alone").glob("long_*")), 3)[-2:])
+    solo = next((tmp_path / "alone").glob("1e-3_*"))
+    for place in (places[0], solo):
+        longer = json.loads((place / "config.json").read_text()) | {"total_frames": 70}
+        for path in (place / "config.json", *place.glob("*/model/config.json")):
+            path.write_text(json.dumps(longer))
+        where = (f"--config.results_dir={place.parent}", f"--config.exp_id={longer['exp_id']}")
+        assert start(*where, "--config.total_frames=70", "--config.agent.learning_rate=1e-3") == 0
+    assert rows(places[0], 3)[-1]["step"] > 50
+    assert_alike(rows(places[0], 3), rows(solo, 3))
 
 
 @pytest.mark.slow
