@@ -70,6 +70,7 @@ class Seed:
         self.config, self.rng = config, np.random.default_rng(seed)
         size, env = config.env.image_size, config.env
         view: dict[str, Any] = dict(pixels=True, image_size=size, renderer="gl", render_quality=env.render_quality)
+        view["camera_id"] = env.camera_id
         make = host_env("dmc", env.name, action_repeat=env.action_repeat, **view)
         self.env, self.eval_env = make(), make()
         self.actions = self.env.spec.action_dim
@@ -95,6 +96,7 @@ class Seed:
         config, repeat = self.config, self.config.env.action_repeat
         first, total = -(-config.seed_frames // repeat), config.total_frames // repeat
         wait, evaluate = max(1, round(1 / config.updates_per_step)), max(1, round(config.eval.every / repeat))
+        each = max(1, round(config.updates_per_step))
         episode = within = 0
         self.replay.add(self.env.reset(episode), 0.0, 0.0, 0)
         for step in range(total):
@@ -102,7 +104,8 @@ class Seed:
                 yield step * repeat, self.evaluate()
             action = self.action(self.replay.stack(np.array([self.replay.slots - 1])), step)
             if step >= first and (step - first) % wait == 0:
-                self.agent.update(self.replay.sample(config.batch_size, self.rng), self.std(step))
+                for _ in range(each):
+                    self.agent.update(self.replay.sample(config.batch_size, self.rng), self.std(step))
             found, within = self.env.step(action), within + 1
             self.replay.add(found.scene, action, float(found.reward), within, bool(found.terminated))
             if found.terminated or found.truncated:

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from configs import dmc_pixels
 from experiments.benches.peer import WITHOUT
 from experiments.benches.torch_worker import Timed
+from experiments.build.presets import apply_task
 
 
 class Job(NamedTuple):
@@ -37,9 +38,10 @@ class Job(NamedTuple):
 
 def job_of(variant: str, frames: int, method: str) -> Job:
     """The job of `configs/dmc_pixels.py:VARIANT`, so many frames of it."""
-    config = dmc_pixels.get_config(variant)
-    config.total_frames, config.video.every, config.plasticity.method = frames, 0, method
     given = {"total_frames": frames, "video.every": 0, "plasticity.method": method}
+    config = dmc_pixels.get_config(variant)
+    config.update_from_flattened_dict(given)
+    apply_task(config, given)
     words = [f"--config=configs/dmc_pixels.py:{variant}", *(f"--config.{key}={value}" for key, value in given.items())]
     return Job(config, words)
 
@@ -103,7 +105,7 @@ def main(_: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    _FRAMES = flags.DEFINE_integer("frames", 60_000, "Frames per seed; those of `make run` by default.", lower_bound=1)
+    _FRAMES = flags.DEFINE_integer("frames", 80_000, "Frames per seed; those of `make run` by default.", lower_bound=1)
     _VARIANT = flags.DEFINE_enum("variant", "quick", ["quick", "smoke"], "Of configs/dmc_pixels.py.")
     _METHOD = flags.DEFINE_string("method", "ne", "Our plasticity method; the peer is dense.")
     _ROUNDS = flags.DEFINE_integer("rounds", 1, "How often each is measured.", lower_bound=1)

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from experiments.record.metrics_files import read_metrics
 
@@ -42,6 +43,7 @@ def draw_curves(root: Path) -> Path:
         for frame in switches(first):
             axes.axvline(frame, color="grey", linestyle=":", linewidth=1)
         axes.set(title=title, xlabel="environment frames per seed")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
     figure.suptitle(root.name)
     drawn = root / f".curves_{uuid.uuid4().hex}.png"  # another slice of the run may draw at the same time
