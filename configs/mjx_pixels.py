@@ -33,6 +33,7 @@ def quick() -> dict:
         exp_id="drq_ne_mjx_quick",
         preset="",
         seeds=(0,),
+        over_seeds="auto",
         updates_per_step=1.0,
         batch_size=128,
         env=dict(name="cartpole_balance"),
@@ -47,5 +48,6 @@ def smoke() -> dict:
     config = ConfigDict(dmc_pixels.smoke())
     mine = quick()
     config.update(exp_id="drq_ne_mjx_smoke", preset=mine["preset"], seeds=mine["seeds"], env=mine["env"])
+    config.over_seeds = mine["over_seeds"]
     config.agent.learning_rate = mine["agent"]["learning_rate"]
     return config.to_dict()

@@ -23,12 +23,13 @@ from ml_collections import ConfigDict, config_flags
 from experiments.build.checks import validate
 from experiments.build.lanes import refuse_lanes
 from experiments.build.methods import METHODS
+from experiments.build.run_names import Overrides
 from experiments.comparison.columns import columns_of
 from experiments.comparison.methods import overrides_of
 from experiments.comparison.tables import draw, table
 from experiments.comparison.tuning import Protocol, Train, as_file, asked_for, halve, make_tuning
 from experiments.launch import program
-from experiments.launch.overrides import Overrides, shared_arguments, with_own
+from experiments.launch.overrides import shared_arguments, with_own
 from experiments.launch.plan import Asked, Planned
 from experiments.record.folder import versions_in
 from experiments.record.metrics_files import read_metrics
@@ -39,7 +40,7 @@ _METHODS = flags.DEFINE_multi_string("method", _ALL, "One of them, `NAME` or `NA
 _TUNE = flags.DEFINE_multi_string("tune", [], "What to try of each method, KEY=VALUE,VALUE, or METHOD:KEY=VALUE,VALUE.")
 _DEV_SEEDS = flags.DEFINE_list("dev-seeds", [], "Seeds on which --tune chooses; none of --config.seeds.")
 _BUDGET = flags.DEFINE_float(
-    "budget", None, "Whole runs that --tune may take for each method; as many as all settings need.", lower_bound=0
+    "budget", None, "Whole runs that --tune may take for each method; what the fewest settings need.", lower_bound=0
 )
 
 
@@ -56,6 +57,8 @@ def compare(config: ConfigDict, argv: list[str]) -> int:
         raise ValueError(
             f"stop_at_frame={config.stop_at_frame} ends runs early, and the table is of whole ones; leave it at 0"
         )
+    if config.slice:
+        raise ValueError(f"slice={config.slice} trains some of the seeds, and the table is of all; leave it empty")
     validate(config)
     methods = overrides_of(config, _METHODS.value)
     if not _TUNE.value:
@@ -95,7 +98,8 @@ def _tuned(config: ConfigDict, methods: Mapping[str, Overrides], argv: list[str]
         return status
     chosen = {label: methods[label] | protocol.methods[label]["overrides"] for label in methods}
     runs = through.plan(_asked(chosen, shared, str(root / "final"), ""))
-    return _train(config, through.train, runs, root, protocol_notes(protocol, list(methods)), protocol)
+    tuned = [run for of_method in by_method.values() for run in of_method.values()]
+    return _train(config, through.train, runs, root, protocol_notes(protocol, list(methods)), protocol, tuned)
 
 
 def _asked(methods: Mapping[str, Overrides], shared: Sequence[str], results_dir: str, begin: str) -> list[Asked]:
@@ -114,6 +118,7 @@ def _train(
     root: Path,
     notes: Sequence[str],
     protocol: Protocol | None = None,
+    tuned: Sequence[Planned] = (),
 ) -> int:
     """Train the runs of the table, and make it of those that are trained to the end; the exit status."""
     result = train(runs)
@@ -127,7 +132,7 @@ def _train(
     if not trained:
         return status
     if protocol:
-        protocol.write(made_with=made_with(trained))
+        protocol.write(made_with=made_with(trained), tuned_with=made_with(tuned))
         notes = [*notes, f"protocol: {protocol.path} (sha256 {sha256(protocol.path.read_bytes()).hexdigest()[:12]})"]
     print(f"\n{report(config, trained, root, notes)}\ntable and figure in {root}")
     return status

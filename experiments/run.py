@@ -218,7 +218,9 @@ def _train(
         print("\nstopped; the same command goes on from here")
         return 130
     except Reached:
-        print(f"\nended at frame {experiment.frame(stop):,}, by stop_at_frame; a later one goes on from here")
+        here = max(stop, start.step)
+        more = "; a later one goes on from here" if here < total else ""
+        print(f"\nended at frame {experiment.frame(here):,}, by stop_at_frame{more}")
         return 0
     except UserError:  # says itself what is saved
         raise

@@ -11,6 +11,7 @@ from experiments.build.run_names import Overrides, name_runs
 from experiments.launch.overrides import make_overrides
 
 SAME_FOR_ALL = (
+    "preset",
     "seeds",
     "slice",
     "total_frames",
@@ -28,6 +29,10 @@ def grids_of(methods: Mapping[str, Overrides], tune: Sequence[str]) -> dict[str,
     Raises:
         ValueError: there are none to choose from, or a key must be the same for all.
     """
+    for each in tune:
+        label = each.partition("=")[0].rpartition(":")[0]
+        if label and label not in methods:
+            raise ValueError(f"--tune={each}: --method={label} is not compared; add it, or drop this")
     own = {label: [each for each in tune if not _is_for_another(each, label, methods)] for label in methods}
     grids = {}
     for label, said in own.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.launch.overrides import Overrides
+from experiments.build.run_names import Overrides
 
 
 def overrides_of(config: ConfigDict, methods: Sequence[str]) -> dict[str, Overrides]:

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.build.run_names import Overrides
 from experiments.build.tasks import make_tasks
 from experiments.comparison.candidates import draw_candidates, grids_of, read_dev_seeds
 from experiments.comparison.columns import mean_of
 from experiments.comparison.halving import ETA, Rung, best, cost, rungs_of, within
 from experiments.launch import program
 from experiments.launch.engine import Result
-from experiments.launch.overrides import Overrides, with_own
+from experiments.launch.overrides import with_own
 from experiments.launch.plan import Asked, Planned
 from experiments.record.metrics_files import read_json, read_metrics, write_json
 from experiments.record.statistics import FINAL_SHARE, iqm
@@ -104,11 +105,19 @@ def up_to(run: Planned, frames: int, step_frames: int) -> Planned:
 
 
 def score(run: Planned, frames: int, in_turns: bool) -> tuple[float, list[float]]:
-    """How good a candidate is at a frame, whatever came after it: over its seeds, and each of them."""
+    """How good a candidate is at a frame, whatever came after it: over its seeds, and each of them.
+
+    Evaluations that failed with their environment are left out; those of a seed that diverged are not.
+    """
     after = 0.0 if in_turns else (1 - FINAL_SHARE) * frames
     rows = [read_metrics(run.folder / str(seed) / "metrics.jsonl") for seed in run.seeds]
-    each = [mean_of([row for row in of_seed if row["frame"] <= frames], "eval/return", after) for of_seed in rows]
+    rows = [[row for row in of_seed if row["frame"] <= frames and not _failed(row)] for of_seed in rows]
+    each = [mean_of(of_seed, "eval/return", after) for of_seed in rows]
     return float(iqm(np.array(each))), each
+
+
+def _failed(row: dict[str, Any]) -> bool:
+    return row.get("eval/return", 0) is None and not row.get("train/diverged")
 
 
 class Protocol:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from experiments.build.checks import seconds_of
 from experiments.build.errors import UserError
 from experiments.build.experiment import Experiment
-from experiments.record.calendar import Calendar
+from experiments.record.calendar import Calendar, stop_step
 from experiments.record.checkpoints import Checkpoints, save_model
 from experiments.record.divergence import COLUMN, RESTARTS, DivergenceGuard, without_frozen
 from experiments.record.folder import Folder
@@ -83,9 +83,9 @@ class Monitor:
             self._writers = [SeedWriter(folder.seed(seed), frame, run) for (folder, seed), run in places]
         tasks = self._tasks if self._tasks and self._tasks.all_evaluated else None
         self._histories = [read_history(rows, tasks) for rows in self._metrics()] if tasks else []
-        total = experiment.schedule.total
+        total = max(begin, stop_step(config, experiment.schedule.total))
         left = {kind: regular(steps, total) for kind, steps in self._calendar.every.items()}
-        self._remaining = RemainingTime(experiment.schedule, begin, left, lambda: clock.seconds)
+        self._remaining = RemainingTime(experiment.schedule._replace(total=total), begin, left, lambda: clock.seconds)
         self._shares = Shares(experiment.stopwatch, self._remaining.spent, lambda: clock.seconds)
         self._progress = Progress(
             config.env.name,

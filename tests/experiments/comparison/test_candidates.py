@@ -61,3 +61,8 @@ def test_seeds_to_tune_on_are_not_those_of_the_table(said, sentence):
     with pytest.raises(ValueError) as found:
         read_dev_seeds(said, config)
     assert sentence in str(found.value)
+
+
+def test_a_method_that_is_not_compared_cannot_be_tuned():
+    with pytest.raises(ValueError, match=r"--tune=rigl:agent.tau=1,2: --method=rigl is not compared; add it"):
+        grids_of({"none": {}}, ["agent.tau=1,2", "rigl:agent.tau=1,2"])

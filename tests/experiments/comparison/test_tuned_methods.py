@@ -41,10 +41,9 @@ class Made:
         for run in runs:
             self.trained += [] if run.done else [run.name]
             for seed in run.seeds:
-                rows = [
-                    {"frame": frame, "eval/return": self.value(run.overrides, frame, seed)}
-                    for frame in range(0, self.frames_there(run) + 1, 100)
-                ]
+                frames = range(0, self.frames_there(run) + 1, 100)
+                rows = [{"frame": at, "eval/return": self.value(run.overrides, at, seed)} for at in frames]
+                rows = [row | {"train/diverged": float(row["eval/return"] is None)} for row in rows]
                 path = run.folder / str(seed) / "metrics.jsonl"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -136,7 +135,9 @@ def test_scores(tmp_path):
     assert score(run, 900, in_turns=True) == (5.0, [5.0])
     assert score(run, 300, in_turns=True) == (2.0, [2.0])
     path.write_text(path.read_text() + json.dumps({"frame": 960, "eval/return": None}) + "\n")
-    assert np.isnan(score(run, 960, in_turns=False)[0]) and score(run, 900, in_turns=False)[0] == 8.5
+    assert score(run, 960, in_turns=False)[0] == 8.5  # an environment failed, and not the setting
+    path.write_text(path.read_text() + json.dumps({"frame": 970, "eval/return": None, "train/diverged": 1.0}) + "\n")
+    assert np.isnan(score(run, 970, in_turns=False)[0]) and score(run, 960, in_turns=False)[0] == 8.5
 
 
 def test_a_seed_that_diverges_loses_its_setting_and_one_that_fails_stops_the_tuning(tmp_path, capsys):
