@@ -80,6 +80,7 @@ def smoke() -> dict:
     config = ConfigDict(quick())
     config.update(
         exp_id="drq_ne_smoke",
+        preset="",
         total_frames=2_400,
         seed_frames=400,
         updates_per_step=1.0,

@@ -1,5 +1,6 @@
 """Settings that must be in place before jax is imported, and what keeps a long row of tests alive."""
 
+import importlib
 import os
 
 import pytest
@@ -20,6 +21,8 @@ FLAGS = (
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 # Programs that tests start would fill the user's cache otherwise.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# One device in every process: a config of the first test that asks for more would cut the CPU for all that come after.
+importlib.import_module("jax").devices()
 
 
 @pytest.fixture(autouse=True)

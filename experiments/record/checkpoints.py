@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Collection, Sequence
@@ -49,6 +50,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         self._folder = folder.absolute()
+        self._lost = [(step, self._rename(step)) for step in _unlistable(self._folder)]
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, run: Run, envs: Snapshot | EnvState) -> None:
@@ -104,27 +106,51 @@ class Checkpoints:
                 continue
             learner, rollout = found["state"]
             rollout = replace(rollout, replay_state=found["replay"])
-            sentences = [self.set_aside(*failure) for failure in failures]
+            sentences = [_aside(step, name, "its metadata is damaged") for step, name in self._lost]
+            sentences += [self.set_aside(*failure) for failure in failures]
             return Run(step, replace(like.learner, **learner, numbers=None), rollout), found["envs"], sentences
-        if failures:
+        if failures or self._lost:
+            reason = failures[0][1] if failures else f"{self._lost[0][1]} has damaged metadata"
             raise ValueError(
-                f"no checkpoint in {self._folder} can be read ({failures[0][1]}); go back to the code that wrote them "
+                f"no checkpoint in {self._folder} can be read ({reason}); go back to the code that wrote them "
                 "(versions.json names its commit), or give --config.exp_id another name"
             )
         return None
 
     def set_aside(self, step: int, reason: str) -> str:
         """Take a checkpoint that cannot be used out of the way of later ones; nothing is deleted."""
+        name = self._rename(step)
+        self._manager.reload()
+        return _aside(step, name, reason)
+
+    def _rename(self, step: int) -> str:
         aside = self._folder / f"{step}.unreadable"
         while aside.exists():
             aside = aside.with_name(aside.name + "+")
         (self._folder / str(step)).rename(aside)
-        self._manager.reload()
-        return f"checkpoint {step} cannot be used and was set aside as {aside.name} ({reason})"
+        return aside.name
 
     def close(self) -> None:
         """Release what orbax holds."""
         self._manager.close()
+
+
+def _aside(step: int, name: str, reason: str) -> str:
+    return f"checkpoint {step} cannot be used and was set aside as {name} ({reason})"
+
+
+def _unlistable(folder: Path) -> list[int]:
+    """Checkpoints whose metadata is nested so deeply that orbax raises as it lists them; it bears all other damage."""
+    found = []
+    for each in sorted(folder.glob("*/_CHECKPOINT_METADATA")):
+        if each.parent.name.isdigit():
+            try:
+                json.loads(each.read_bytes())
+            except RecursionError:
+                found.append(int(each.parent.name))
+            except (OSError, ValueError):
+                pass
+    return found
 
 
 def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | None = None) -> None:

@@ -17,7 +17,7 @@ def noise(hold, num_envs, steps=12):
     unused: Any = None
     agent = Agent(unused, lambda state, obs, key, step: jax.random.normal(key, (1,)), *[unused] * 3, noise_hold=hold)
     schedule = Schedule(100, 5, num_envs=num_envs)
-    parts: Any = SimpleNamespace(agent=agent, schedule=schedule, dynamic=False)
+    parts: Any = SimpleNamespace(agent=agent, schedule=schedule, forget=None)
     rollout: Any = SimpleNamespace(obs=np.zeros((num_envs, 1, 2)))
     learner: Any = SimpleNamespace(agent=None)
     key = jax.random.key(3)
