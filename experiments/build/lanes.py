@@ -33,6 +33,12 @@ OF_THE_RUN += tuple(f"plasticity.{key}" for key in ("omega", "tau", "rewire_frac
 """Numbers that the program of an update only computes with, beside those of agents and of methods with own keys."""
 OFF_AT_ZERO = ("agent.ema",)
 """With 0 there is something less in a run's state, which has to be alike in all rows."""
+LOOKED_AT = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What a number raises that is traced and looked at: as a Python number, as an array of numpy, as an index."""
 NOT_YET = "lifelong_ne"
 """A method whose rounds come at once where a row needs one, which does not compile with numbers that are traced."""
 
@@ -130,7 +136,7 @@ def check_traced(make: Callable[[Numbers], Any], numbers: Numbers | None) -> Non
 
         try:
             jax.eval_shape(traced, values[0])
-        except jax.errors.ConcretizationTypeError as error:
+        except LOOKED_AT as error:
             raise ValueError(
                 f"lanes.{key}: with this config {key} decides on how many weights or updates there are, which is the "
                 f"same in one program; make them runs: experiments.sweep --over={key}="

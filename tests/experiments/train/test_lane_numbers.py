@@ -102,9 +102,10 @@ def test_a_number_inside_a_program_is_that_of_its_row():
     assert config.agent.tau == tiny_config.get_config("gymnax-states-td3").agent.tau
 
 
-def test_a_number_that_is_looked_at_is_a_sentence():
+@pytest.mark.parametrize("look", [lambda omega: int(omega * 10), np.asarray, lambda omega: range(omega.astype(int))])
+def test_a_number_that_is_looked_at_is_a_sentence(look):
     def make(numbers):
-        return int(numbers["plasticity.omega"] * 10)
+        return look(numbers["plasticity.omega"])
 
     with pytest.raises(ValueError, match=r"^lanes.plasticity.omega: with this config plasticity.omega decides on how"):
         check_traced(make, {"plasticity.omega": jnp.zeros(2)})
