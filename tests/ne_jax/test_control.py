@@ -7,6 +7,7 @@ import pytest
 from oracles import primitives
 
 import ne_jax
+from ne_jax.control import cond_any_closing
 
 
 def dear(x, key, aux):
@@ -171,10 +172,10 @@ def test_branch_runs_only_when_a_lane_asks(depth):
 
 
 def test_a_traced_number_is_closed_over_and_the_branch_stays():
-    """A rule's number that differs between lanes, beside one that is known and a counter that decides."""
+    """A rule's number that differs between lanes, in both branches."""
 
     def closing(pred, number, x):
-        return ne_jax.control.cond_any_closing(pred, lambda x: jnp.sort(x) * number, lambda x: x - number, x)
+        return cond_any_closing(pred, lambda x: jnp.sort(x) * number, lambda x: x - number, x)
 
     pred, numbers, x = jnp.array([True, False, True]), jnp.array([2.0, 3.0, 5.0]), operands(3)[0]
     lanes = jax.vmap(closing)

@@ -36,11 +36,19 @@ GROUPS = {
         ),
     ),
     "grown": ("gymnax-states-td3", dict(plasticity=dict(method="ne", tau=0.1)), ("plasticity.tau", "plasticity.omega")),
+    "lifelong": (
+        "gymnax-states-td3",
+        # short, for what differs in the last digits grows
+        dict(total_frames=40, plasticity=dict(method="lifelong_ne", lifelong_ne=dict(maturity=2))),
+        ("plasticity.lifelong_ne.",),
+    ),
     "drq": ("gymnax-pixels-drq", dict(plasticity=dict(method="none")), ("agent.",)),
 }
 """A config file's variant, what is set beside it, and the beginnings of the keys that differ."""
 OTHERS = {"plasticity.upgd.sigma": (1e-3, 0.0)}
 OTHERS |= {"agent.preactivation_penalty": (0.1, 0.0), "agent.ema": (0.9, 0.5), "plasticity.tau": (0.3, 0.1)}
+OTHERS |= {f"plasticity.lifelong_ne.{name}": pair for name, pair in dict(tau=(0.3, 0.1), turnover=(0.2, 0.1)).items()}
+OTHERS |= {"plasticity.lifelong_ne.novelty": (0.4, 0.1), "plasticity.lifelong_ne.pull": (1e-2, 1e-3)}
 OTHERS |= {"agent.target_entropy": (-1.0, -0.5), "plasticity.redo.tau": (0.5, 0.1)}
 
 
