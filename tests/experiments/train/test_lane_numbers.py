@@ -45,6 +45,9 @@ GROUPS = {
     "drq": ("gymnax-pixels-drq", dict(plasticity=dict(method="none")), ("agent.",)),
 }
 """A config file's variant, what is set beside it, and the beginnings of the keys that differ."""
+FLOATS = dict(rtol=2e-4, atol=2e-5)
+LOOSE = dict(rtol=1e-3, atol=3e-4)
+"""For a weight that is new in most rounds: Adam's first steps along gradients of next to nothing are whole ones."""
 OTHERS = {"plasticity.upgd.sigma": (1e-3, 0.0)}
 OTHERS |= {"agent.preactivation_penalty": (0.1, 0.0), "agent.ema": (0.9, 0.5), "plasticity.tau": (0.3, 0.1)}
 OTHERS |= {f"plasticity.lifelong_ne.{name}": pair for name, pair in dict(tau=(0.3, 0.1), turnover=(0.2, 0.1)).items()}
@@ -83,6 +86,11 @@ def trained(config):
     start = Run(0, *built.steps.init(built.keys, built.pool.reset(), built.numbers))
     end = built.train(start, tiny.quiet, lambda step: built.schedule.total)
     return built, end.learner, end.rollout
+
+
+def alike(found, wanted, tolerance):
+    """The same masks, counts and memories, and floats within a tolerance."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), **tolerance), found, wanted)
 
 
 def measured(built, learner, rollout):
@@ -131,7 +139,7 @@ def test_each_row_learns_as_the_run_with_its_numbers(group, monkeypatch):
     for i, (_, learner, rollout) in enumerate(alone):
         row = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], together[1:])
         tiny.equal(row[1], rollout, exact=False)
-        tiny.equal(row[0].replace(numbers=None), learner, exact=False)
+        alike(row[0].replace(numbers=None), learner, LOOSE if group == "lifelong" else FLOATS)
     if group in ("grown", "drq"):  # each takes long to compile
         wanted, found = [measured(*each) for each in alone], measured(*together)
         for i, each in enumerate(wanted):
