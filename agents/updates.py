@@ -107,7 +107,8 @@ class Network(NamedTuple):
 
     def draw(self, key: Key[Array, ""]) -> Params:
         """Fresh parameters."""
-        return self.module.init(key, *self.inputs)["params"]
+        # `inputs` may be traced, where an agent is made inside a program, and a vmap's own rule must not close over it.
+        return self.module.init(key, *(jnp.zeros(each.shape, each.dtype) for each in self.inputs))["params"]
 
     def init(self, key: Key[Array, ""], prepare_key: Key[Array, ""]) -> TrainState:
         """Fresh parameters, as the optimiser has prepared them, and its state."""

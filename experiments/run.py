@@ -73,7 +73,7 @@ def config_of(arguments: Sequence[str]) -> ConfigDict:
     argv, values = ["run", *arguments], flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
-        _add_keys_of_kind(argv, values)
+        _add_keys(argv, values)
         rest = values(argv)
         config = values.config
         config.exp_id  # noqa: B018  (a config file that cannot be read raises only when it is used)
@@ -246,7 +246,7 @@ def parse(argv: list[str]) -> list[str]:
         print(help_text(sys.modules["__main__"].__doc__ or "", flags.FLAGS.main_module_help()))
         sys.exit()
     try:
-        _add_keys_of_kind(argv, flags.FLAGS)
+        _add_keys(argv, flags.FLAGS)
         rest = flags.FLAGS(argv)
     except PARSE_ERRORS as error:
         print(f"error: {_sentence(error, argv)}", file=sys.stderr)
@@ -256,7 +256,7 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def _add_keys_of_kind(argv: list[str], values: flags.FlagValues) -> None:
+def _add_keys(argv: list[str], values: flags.FlagValues) -> None:
     """Let the command line set lanes, and any key of the kind of environment, also one that the config file lacks.
 
     Raises:

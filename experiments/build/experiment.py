@@ -156,10 +156,10 @@ def setup(config: ConfigDict) -> Experiment:
 
 
 def _on_device(
-    config: ConfigDict, of_lanes: list[ConfigDict], kind: DeviceKind, tasks: TaskSequence | None, devices: SeedDevices
+    config: ConfigDict, configs: list[ConfigDict], kind: DeviceKind, tasks: TaskSequence | None, devices: SeedDevices
 ) -> Experiment:
     envs = make_device_envs(config, kind)
-    parts = _parts(config, of_lanes, envs[0].spec, tasks, devices)
+    parts = _parts(config, configs, envs[0].spec, tasks, devices)
 
     def lane_keys(key: Key[Array, ""]) -> Key[Array, " envs"]:
         return jax.random.split(key_at(key, NEVER, WORLD), config.env.num_envs)
@@ -176,7 +176,7 @@ def _on_device(
         seeds=parts.keys,
         devices=devices,
         numbers=parts.numbers,
-        remade=lambda numbers: make_learning(with_numbers(config, numbers), parts.spec, parts.schedule).agent,
+        remade=lambda numbers: _remade(config, parts.spec, parts.schedule, numbers).agent,
     )
     pool = pools[0]
     if tasks and (len(envs) > 1 or tasks.ends_first):
@@ -189,11 +189,11 @@ def _on_device(
 
 
 def _on_host(
-    config: ConfigDict, of_lanes: list[ConfigDict], kind: HostKind, tasks: TaskSequence | None, devices: SeedDevices
+    config: ConfigDict, configs: list[ConfigDict], kind: HostKind, tasks: TaskSequence | None, devices: SeedDevices
 ) -> Experiment:
     with open_host_pools(config, kind) as (pools, eval_pools):
         specs = alike([each.spec for each in pools]) if tasks else [pools[0].spec]
-        parts = _parts(config, of_lanes, specs[0], tasks, devices)
+        parts = _parts(config, configs, specs[0], tasks, devices)
     parts = parts._replace(steps=spread_steps(parts.steps, devices, config.env.num_envs))
     pool = HostTurns([*map(FittedPool, pools, specs)], tasks.order) if tasks else pools[0]
     eval_pools = [*map(FittedPool, eval_pools, specs)] if tasks else eval_pools
@@ -239,10 +239,7 @@ def _parts(
     made, *_ = [make_learning(lane, spec, schedule) for lane in lanes]  # each says what cannot be
     check_memory(made.replay.nbytes, devices.in_one_memory, config.replay.capacity, free)
     numbers = numbers_of(lanes, len(config.seeds) // len(lanes))
-
-    def remade(numbers: Numbers) -> Learning:
-        return make_learning(with_numbers(config, numbers), spec, schedule)
-
+    remade = partial(_remade, config, spec, schedule)
     check_traced(remade, numbers)
     steps = make_steps(
         made.agent,
@@ -263,6 +260,11 @@ def _parts(
     keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds, jnp.uint32))
     keys, numbers = devices.fill((keys, numbers))
     return Parts(spec, made.agent, made.replay, schedule, steps, keys, f"{store}s{why}", devices, tuple(lanes), numbers)
+
+
+def _remade(config: ConfigDict, spec: EnvSpec, schedule: Schedule, numbers: Numbers) -> Learning:
+    """What learns in one row, made inside a program that traces its numbers."""
+    return make_learning(with_numbers(config, numbers), spec, schedule)
 
 
 def _horizon(config: ConfigDict) -> Callable[[Clock], Any] | None:

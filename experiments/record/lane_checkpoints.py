@@ -19,17 +19,28 @@ from experiments.train.loop import Run
 
 
 def check_together(folders: Sequence[Path]) -> None:
-    """ValueError where lanes have checkpoints in these folders, but none of the same step."""
+    """ValueError where lanes have checkpoints in these folders, but none of the same step.
+
+    All begin anew, and nothing is said, where some have one of the same step and the others, which were begun, none:
+    so a kill leaves them while their first checkpoints are written.
+    """
     steps = [{int(path.name) for path in folder.glob("*") if path.name.isdigit()} for folder in folders]
-    if any(steps) and not set.intersection(*steps):
+    at_first = len(set.union(*steps)) == 1 and all((folder.parent / "config.json").exists() for folder in folders)
+    if any(steps) and not set.intersection(*steps) and not at_first:
         told = ", ".join(
-            f"{folder.parent.name} at step {max(each)}" if each else f"{folder.parent.name} at none"
+            f"{_lane(folder)} at step {max(each)}" if each else f"{_lane(folder)} at none"
             for folder, each in zip(folders, steps, strict=True)
         )
         raise ValueError(
             f"these lanes were not trained together: {told}; take the lanes that were, go on with each as a run of its "
             "own, or give --config.exp_id another name"
         )
+
+
+def _lane(checkpoint: Path) -> str:
+    """The name of a lane's folder, which may have one within for each slice of its seeds."""
+    own = checkpoint.parent
+    return own.parents[1].name if own.parent.name == "slices" else own.name
 
 
 class LaneCheckpoints:
@@ -60,28 +71,37 @@ class LaneCheckpoints:
 
     def restore(self, like: Run, envs: Snapshot | EnvState) -> tuple[Run, Any, list[str]] | None:
         """As `Checkpoints.restore`, of the newest step that all lanes have."""
-        check_together(self._folders)
         common, told = self._common, []
         while common:
             found = []
             for i, each in enumerate(self._each):
                 part, part_envs = jax.tree.map(_placed, (self._part(like, i), self._part(envs, i)))
                 found.append(each.restore(Run(0, part.learner, part.rollout), part_envs, common))
-            told += [sentence for _, _, sentences in found for sentence in sentences]
+            for folder, (*_, sentences) in zip(self._folders, found, strict=True):
+                told += [f"{_lane(folder)}: {sentence}" for sentence in sentences]
             steps = {run.step for run, _, _ in found}
             if len(steps) == 1:
                 break
             common = {step for step in common if step <= min(steps)}
-        else:
+        else:  # after a kill while the first were written; `save` would take what is there for its own
+            self._set_aside_after(-1)
             return None
         step = steps.pop()
-        for each in self._each:
-            told += [each.set_aside(later, "not all lanes have it") for later in each.steps if later > step]
+        told += self._set_aside_after(step)
         runs, all_envs = zip(*[(run, own) for run, own, _ in found], strict=True)
         learner, rollout = (
             jax.tree.map(_together, *(getattr(run, name) for run in runs)) for name in ("learner", "rollout")
         )
         return Run(step, learner, rollout), jax.tree.map(_together, *all_envs), told
+
+    def _set_aside_after(self, step: int) -> list[str]:
+        """Take later checkpoints out of the way, which not all lanes have; a sentence for each."""
+        return [
+            f"{_lane(folder)}: {each.set_aside(later, 'not all lanes have it')}"
+            for folder, each in zip(self._folders, self._each, strict=True)
+            for later in sorted(each.steps)
+            if later > step
+        ]
 
     def _part(self, tree: PyTree, i: int) -> Any:
         """What belongs to a lane of all that leads with rows, or with the environments of rows."""

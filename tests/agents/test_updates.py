@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from agents.updates import (
     create_train_state,
     exploration_action,
     linear_schedule,
+    make_network,
     polyak_update,
     truncated_normal,
 )
@@ -169,3 +171,23 @@ def test_a_gradient_that_is_not_finite_freezes_the_network_from_then_on():
     bad = {"w": jnp.full((2, 2), jnp.nan)}
     kept = apply_gradients(sgd, alone, bad, batch=(), key=jax.random.key(0), step=Clock(0, 0))
     assert kept.frozen and (kept.params["w"] == 1).all(), "a network without biases"
+
+
+def test_a_network_that_is_made_inside_a_program_can_be_drawn_in_a_branch():
+    """As agents are whose settings are traced: what `vmap` batches by a rule of its own closes over nothing of it."""
+    module = nn.Dense(2)
+
+    def program(key, due):
+        drawn = []
+
+        def make_optimiser(inner, name, module, initialise, plastic):
+            drawn.append(initialise)
+            return Optimiser(inner)
+
+        make_network("actor", module, (jnp.zeros((1, 3)),), optax.sgd(0.1), make_optimiser, plastic=True)
+        return jax.lax.cond(due, lambda key: drawn[0](key)["kernel"], lambda key: jnp.zeros((3, 2)), key)
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    found = jax.jit(jax.vmap(program, (0, None)))(keys, jnp.array(True))
+    wanted = [jax.tree.leaves(module.init(key, jnp.zeros((1, 3))))[1] for key in keys]
+    np.testing.assert_allclose(found, jnp.stack(wanted), rtol=1e-6)

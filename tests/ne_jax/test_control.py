@@ -7,6 +7,7 @@ import pytest
 from oracles import primitives
 
 import ne_jax
+from ne_jax.control import cond_any_closing
 
 
 def dear(x, key, aux):
@@ -168,3 +169,21 @@ def test_branch_runs_only_when_a_lane_asks(depth):
     pred[(1,) * depth] = True
     np.testing.assert_array_equal(f(pred, np.zeros(lanes, np.float32)), pred.astype(np.float32))
     assert calls
+
+
+def test_a_traced_number_is_closed_over_and_the_branch_stays():
+    """A rule's number that differs between lanes, in both branches."""
+
+    def closing(pred, number, x):
+        return cond_any_closing(pred, lambda x: jnp.sort(x) * number, lambda x: x - number, x)
+
+    pred, numbers, x = jnp.array([True, False, True]), jnp.array([2.0, 3.0, 5.0]), operands(3)[0]
+    lanes = jax.vmap(closing)
+    found = primitives(jax.make_jaxpr(lanes)(pred, numbers, x).jaxpr)
+    assert ("sort", True) in found and ("sort", False) not in found
+    for function in (lanes, jax.jit(lanes)):
+        got = function(pred, numbers, x)
+        for lane in range(3):
+            wanted = jnp.sort(x[lane]) * numbers[lane] if pred[lane] else x[lane] - numbers[lane]
+            np.testing.assert_allclose(got[lane], wanted, rtol=1e-6)
+    np.testing.assert_allclose(closing(jnp.array(True), 2.0, x[0]), jnp.sort(x[0]) * 2)
