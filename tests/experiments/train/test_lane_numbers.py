@@ -36,22 +36,11 @@ GROUPS = {
         ),
     ),
     "grown": ("gymnax-states-td3", dict(plasticity=dict(method="ne", tau=0.1)), ("plasticity.tau", "plasticity.omega")),
-    "lifelong": (
-        "gymnax-states-td3",
-        # short, for what differs in the last digits grows
-        dict(total_frames=40, plasticity=dict(method="lifelong_ne", lifelong_ne=dict(maturity=2))),
-        ("plasticity.lifelong_ne.",),
-    ),
     "drq": ("gymnax-pixels-drq", dict(plasticity=dict(method="none")), ("agent.",)),
 }
 """A config file's variant, what is set beside it, and the beginnings of the keys that differ."""
-FLOATS = dict(rtol=2e-4, atol=2e-5)
-LOOSE = dict(rtol=1e-3, atol=3e-4)
-"""For a weight that is new in most rounds: Adam's first steps along gradients of next to nothing are whole ones."""
 OTHERS = {"plasticity.upgd.sigma": (1e-3, 0.0)}
 OTHERS |= {"agent.preactivation_penalty": (0.1, 0.0), "agent.ema": (0.9, 0.5), "plasticity.tau": (0.3, 0.1)}
-OTHERS |= {f"plasticity.lifelong_ne.{name}": pair for name, pair in dict(tau=(0.3, 0.1), turnover=(0.2, 0.1)).items()}
-OTHERS |= {"plasticity.lifelong_ne.novelty": (0.4, 0.1), "plasticity.lifelong_ne.pull": (1e-2, 1e-3)}
 OTHERS |= {"agent.target_entropy": (-1.0, -0.5), "plasticity.redo.tau": (0.5, 0.1)}
 
 
@@ -86,11 +75,6 @@ def trained(config):
     start = Run(0, *built.steps.init(built.keys, built.pool.reset(), built.numbers))
     end = built.train(start, tiny.quiet, lambda step: built.schedule.total)
     return built, end.learner, end.rollout
-
-
-def alike(found, wanted, tolerance):
-    """The same masks, counts and memories, and floats within a tolerance."""
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), **tolerance), found, wanted)
 
 
 def measured(built, learner, rollout):
@@ -139,7 +123,7 @@ def test_each_row_learns_as_the_run_with_its_numbers(group, monkeypatch):
     for i, (_, learner, rollout) in enumerate(alone):
         row = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], together[1:])
         tiny.equal(row[1], rollout, exact=False)
-        alike(row[0].replace(numbers=None), learner, LOOSE if group == "lifelong" else FLOATS)
+        tiny.equal(row[0].replace(numbers=None), learner, exact=False)
     if group in ("grown", "drq"):  # each takes long to compile
         wanted, found = [measured(*each) for each in alone], measured(*together)
         for i, each in enumerate(wanted):
