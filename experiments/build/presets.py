@@ -123,9 +123,7 @@ def apply_task(config: ConfigDict, given: dict[str, Any]) -> str:
     if config.preset not in OF_TASKS:
         raise ValueError(f"preset must be {' or '.join(OF_TASKS)}, or empty for none; got {config.preset!r}")
     own = OF_TASKS[config.preset].get(config.env.name)
-    if own is None:
-        if config.preset != "drqv2":
-            return ""
+    if own is None and config.preset == "drqv2":
         return f"drqv2 published nothing for {config.env.name}: its settings are those of the config file"
-    config.update_from_flattened_dict({key: value for key, value in own.items() if key not in given})
+    config.update_from_flattened_dict({key: value for key, value in (own or {}).items() if key not in given})
     return ""

@@ -85,9 +85,8 @@ def way(runs: Sequence[RunData], column: str) -> tuple[float, float] | None:
     return (bottom, top) if top > bottom else None
 
 
-def goals(runs: Sequence[RunData], column: str) -> dict[float, float]:
+def goals(ends: tuple[float, float] | None) -> dict[float, float]:
     """The return at each share of the `way`; none where there is no way."""
-    ends = way(runs, column)
     return {share: ends[0] + share * (ends[1] - ends[0]) for share in SHARES} if ends else {}
 
 

@@ -230,9 +230,10 @@ def _behind(runs: Sequence[RunData], values: Sequence[Score], title: str) -> Mar
 
 
 def _efficiency(runs: Sequence[RunData]) -> Markup:
-    aims, ends = goals(runs, "eval/return"), way(runs, "eval/return")
+    ends = way(runs, "eval/return")
     if not ends:
         return Markup("")
+    aims = goals(ends)
     head = ["Run", *(f"to {share:.0%}: a return of {number(goal)}" for share, goal in aims.items())]
     rows = [[run.label, *(_reached(run, goal) for goal in aims.values())] for run in runs]
     caption = (

@@ -9,7 +9,7 @@ import pytest
 from report_runs import make_run
 
 from experiments.record.report.runs import read_runs
-from experiments.record.report.scores import final_score, goals, improvement, mean_score, reached
+from experiments.record.report.scores import final_score, goals, improvement, mean_score, reached, way
 from experiments.record.report.series import POINTS, curve
 from experiments.record.report.tables import CSV_COLUMNS, write_csv
 
@@ -22,7 +22,7 @@ def test_scores_by_hand(tmp_path):
     assert final.middle == pytest.approx(404) and 400 <= final.low < 404 < final.high <= 408
     np.testing.assert_allclose(mean_score(low, "eval/return").values, [250, 252.5, 255])
     # From the random policy's -1 to the best final score, 804: halfway is 401.5.
-    aims = goals([low, high], "eval/return")
+    aims = goals(way([low, high], "eval/return"))
     assert aims == pytest.approx({0.5: 401.5, 0.9: 723.5})
     assert reached(low, "eval/return", aims[0.5]).frames.tolist() == [400, 400]
     assert reached(high, "eval/return", aims[0.5]).frames.tolist() == [300, 200, 200]
