@@ -41,7 +41,7 @@ def play(folder: Path, config: ConfigDict, episodes: int, video_size: int = 0) -
     """
     from experiments.build.compile_cache import keep_compiled
     from experiments.build.experiment import setup
-    from experiments.record.checkpoints import load_agent
+    from experiments.record.models import load_agent
     from experiments.record.policy import to_be_played
 
     if config.compile_cache:

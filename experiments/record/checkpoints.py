@@ -1,29 +1,23 @@
-"""Checkpoints that resume exactly, and the trained networks of each seed, both by orbax."""
+"""Checkpoints that resume exactly, by orbax."""
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Bool, Int
 
-import ne_jax
-from agents.types import Agent, AgentState
-from agents.updates import TrainState
 from envs.pools.host import Snapshot
 from envs.types import EnvState
-from experiments.record.sums import check_sums, write_sums
+from experiments.record.sums import check_sums, first_line, write_sums
 from experiments.train.loop import Run
-from experiments.train.seeds import over_seeds
 from experiments.train.state import RolloutState
 
 LARGEST = 2**28
@@ -45,12 +39,18 @@ class Checkpoints:
     Args:
         folder: where they lie; made if absent.
         keep: how many are kept. At least two, so that a corrupt newest one does not lose the run.
+
+    Raises:
+        ValueError: there are checkpoints, and orbax can list none of them.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         self._folder = folder.absolute()
-        self._lost = [(step, self._rename(step)) for step in _unlistable(self._folder)]
+        lost = _unlistable(self._folder)
+        if lost and len(lost) == sum(each.name.isdigit() for each in self._folder.iterdir()):
+            raise ValueError(_none_readable(self._folder, f"the metadata of {lost[-1]} is damaged"))
+        self._lost = [(step, self._rename(step)) for step in lost]
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, run: Run, envs: Snapshot | EnvState) -> None:
@@ -102,19 +102,15 @@ class Checkpoints:
                 raise
             # Anything else can come out of a damaged file; it is reported, and the next older one is tried.
             except Exception as error:
-                failures.append((step, _first_line(error)))
+                failures.append((step, first_line(error)))
                 continue
             learner, rollout = found["state"]
             rollout = replace(rollout, replay_state=found["replay"])
             sentences = [_aside(step, name, "its metadata is damaged") for step, name in self._lost]
             sentences += [self.set_aside(*failure) for failure in failures]
             return Run(step, replace(like.learner, **learner, numbers=None), rollout), found["envs"], sentences
-        if failures or self._lost:
-            reason = failures[0][1] if failures else f"{self._lost[0][1]} has damaged metadata"
-            raise ValueError(
-                f"no checkpoint in {self._folder} can be read ({reason}); go back to the code that wrote them "
-                "(versions.json names its commit), or give --config.exp_id another name"
-            )
+        if failures:
+            raise ValueError(_none_readable(self._folder, failures[0][1]))
         return None
 
     def set_aside(self, step: int, reason: str) -> str:
@@ -139,6 +135,13 @@ def _aside(step: int, name: str, reason: str) -> str:
     return f"checkpoint {step} cannot be used and was set aside as {name} ({reason})"
 
 
+def _none_readable(folder: Path, reason: str) -> str:
+    return (
+        f"no checkpoint in {folder} can be read ({reason}); go back to the code that wrote them "
+        "(versions.json names its commit), or give --config.exp_id another name"
+    )
+
+
 def _unlistable(folder: Path) -> list[int]:
     """Checkpoints whose metadata is nested so deeply that orbax raises as it lists them; it bears all other damage."""
     found = []
@@ -151,99 +154,6 @@ def _unlistable(folder: Path) -> list[int]:
             except (OSError, ValueError):
                 pass
     return found
-
-
-def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | None = None) -> None:
-    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone.
-
-    Args:
-        config: the run's `config.json`, of which a copy goes beside them.
-    """
-    # On one device, for what reads them may have no more.
-    state = jax.device_put(jax.tree.map(lambda leaf: leaf[seed_index], state), jax.local_devices()[0])
-    tree: dict[str, Any] = {}
-    for name, part in vars(state).items():
-        if isinstance(part, TrainState):
-            tree[name] = {"params": part.params, "masks": _masks(part)}
-        elif isinstance(part, dict):
-            tree[name] = {"params": part}
-    part = folder.absolute().with_name(folder.name + ".part")
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(part, tree, force=True)
-    if config is not None:
-        shutil.copyfile(config, part / "config.json")
-    write_sums(part)
-    if folder.exists():  # only now, so that a full disk leaves the older one
-        shutil.rmtree(folder)
-    part.rename(folder)
-
-
-def _masks(model: TrainState) -> dict[str, Array]:
-    """Those of the parameters. An optimiser's go on when its network is frozen."""
-    masks = ne_jax.masks(model.opt_state)
-    if not model.frozen:
-        return masks
-    params = ne_jax.leaves_by_path(model.params)
-    return {path: params[path] != 0 for path in masks}
-
-
-def load_model(folder: Path) -> dict[str, PyTree]:
-    """Read what `save_model` wrote, as nested dictionaries of arrays.
-
-    Raises:
-        ValueError: the folder holds no networks, or damaged ones.
-    """
-    try:
-        check_sums(folder)
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(folder.absolute())
-    except MemoryError:
-        raise
-    except Exception as error:  # anything can come out of a damaged file
-        raise ValueError(f"the networks in {folder} cannot be read ({_first_line(error)})") from error
-
-
-def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]) -> AgentState:
-    """The state of all seeds' agents with the networks that `save_model` wrote, a folder and a key per seed.
-
-    What is not saved, the optimisers' state, is as a new agent's.
-
-    Raises:
-        FileNotFoundError: a folder is missing.
-        ValueError: a folder holds no networks, or others than the agent has.
-    """
-    for folder in folders:
-        if not folder.exists():
-            raise FileNotFoundError(f"{folder} holds no networks yet: they come with the run's first checkpoint")
-    state = jax.jit(over_seeds(agent.init, "map"))(keys)
-    each = [_load_matching(folder, state) for folder in folders]
-    saved = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    parts = {}
-    for name, part in vars(state).items():
-        if isinstance(part, TrainState):
-            parts[name] = replace(part, params=saved[name]["params"])
-        elif isinstance(part, dict):
-            parts[name] = saved[name]["params"]
-    return replace(state, **parts)
-
-
-def _load_matching(folder: Path, state: AgentState) -> dict[str, PyTree]:
-    """The parameters of one seed in a folder, if they are those of the networks of `state`, which is of all seeds."""
-    found, wanted = load_model(folder), {}
-    for name, part in vars(state).items():
-        if isinstance(part, TrainState | dict):
-            wanted[name] = {"params": part.params if isinstance(part, TrainState) else part}
-    shapes = _shapes(found)
-    for path, shape in _shapes(wanted).items():
-        if shapes.get(path) != shape[1:]:
-            there = f"has the shape {shapes[path]}" if path in shapes else "is missing"
-            raise ValueError(f"the networks in {folder} are not those of config.json: {path} {there}, not {shape[1:]}")
-    return {name: {"params": found[name]["params"]} for name in wanted}
-
-
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"/".join(str(getattr(key, "key", key)) for key in path): np.shape(leaf) for path, leaf in leaves}
 
 
 def read_births(folder: Path) -> tuple[int, dict[str, Births]]:
@@ -278,7 +188,7 @@ def read_births(folder: Path) -> tuple[int, dict[str, Births]]:
         raise
     # Anything else can come out of a damaged file, or one that a newer checkpoint has just replaced.
     except Exception as error:
-        raise ValueError(f"the checkpoint {place.parent} cannot be read ({_first_line(error)})") from error
+        raise ValueError(f"the checkpoint {place.parent} cannot be read ({first_line(error)})") from error
     return max(steps), layers
 
 
@@ -298,7 +208,3 @@ def _has_shape(node: Any) -> bool:
 def _split(run: Run) -> tuple[Any, tuple[Any, RolloutState]]:
     learner = {name: part for name, part in vars(run.learner).items() if name != "numbers"}  # which the config says
     return run.rollout.replay_state, (learner, replace(run.rollout, replay_state=None))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -17,11 +17,12 @@ from experiments.build.checks import seconds_of
 from experiments.build.errors import UserError
 from experiments.build.experiment import Experiment
 from experiments.record.calendar import Calendar, stop_step
-from experiments.record.checkpoints import Checkpoints, save_model
+from experiments.record.checkpoints import Checkpoints
 from experiments.record.divergence import COLUMN, RESTARTS, DivergenceGuard, without_frozen
 from experiments.record.folder import Folder
 from experiments.record.lane_checkpoints import LaneCheckpoints
 from experiments.record.metrics_files import SeedWriter, read_metrics
+from experiments.record.models import save_model
 from experiments.record.progress import SHARE, Progress
 from experiments.record.readings import Readings
 from experiments.record.remaining import RemainingTime, regular

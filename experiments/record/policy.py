@@ -18,9 +18,9 @@ from agents.types import Agent, AgentState
 from experiments.build.checks import validate
 from experiments.build.default_settings import RunSettings
 from experiments.build.experiment import setup
-from experiments.record.checkpoints import load_agent
 from experiments.record.folder import check_trained_with, compared
 from experiments.record.metrics_files import read_json
+from experiments.record.models import load_agent
 from experiments.train.rollout import Stack, stack_frames
 from experiments.train.step import greedy_action
 from settings import settings_of

@@ -51,3 +51,8 @@ def _sum(path: Path) -> int:
         while piece := file.read(PIECE):
             total = zlib.crc32(piece, total)
     return total
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a damaged file made orbax say, its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

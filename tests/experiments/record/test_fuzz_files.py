@@ -18,10 +18,11 @@ from report_runs import make_run
 
 from agents.updates import Optimiser, TrainState, create_train_state
 from experiments.comparison.columns import columns_of
-from experiments.record.checkpoints import Checkpoints, load_model, read_births, save_model
+from experiments.record.checkpoints import Checkpoints, read_births
 from experiments.record.curves import draw_curves
 from experiments.record.folder import Folder, check_folder, open_folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
+from experiments.record.models import load_model, save_model
 from experiments.record.policy import read_config
 from experiments.record.report.page import page
 from experiments.record.report.runs import read_runs
@@ -94,6 +95,17 @@ def check_checkpoint(folder, data):
     assert same(run, small_run(NEWER if not said else OLDER)) and same(envs, ENVS)
     assert all("was set aside" in each for each in said)
     shutil.rmtree(folder)
+
+
+def test_checkpoints_that_cannot_even_be_listed_are_said_again_and_again(saved, again):
+    folder = again(saved / "checkpoint")
+    for step in (OLDER, NEWER):
+        (folder / str(step) / "_CHECKPOINT_METADATA").write_bytes(b"[" * 100_000)
+    before = files_of(folder)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"no checkpoint in .* can be read \(the metadata of 6 is damaged\)"):
+            Checkpoints(folder)
+    assert files_of(folder) == before
 
 
 def check_networks(folder, data):

@@ -19,9 +19,9 @@ from configs import dmc_pixels, gymnax_pixels, gymnax_states, mjx_pixels, mujoco
 from experiments.build.checks import validate
 from experiments.build.experiment import make_schedule, setup
 from experiments.build.methods import density_schedule, network_settings
-from experiments.record.checkpoints import load_model
 from experiments.record.folder import Folder
 from experiments.record.metrics_files import read_metrics
+from experiments.record.models import load_model
 from experiments.run import run
 from ne_jax import counts_at
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments.record.checkpoints import Checkpoints, load_model, save_model
+from experiments.record.checkpoints import Checkpoints
+from experiments.record.models import load_model, save_model
 
 
 def restored(folder):

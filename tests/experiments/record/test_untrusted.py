@@ -16,9 +16,10 @@ from flax import struct
 from agents.updates import Optimiser, TrainState, create_train_state
 from configs import gymnax_states
 from experiments.evaluate import play
-from experiments.record.checkpoints import Checkpoints, load_agent, load_model, save_model
+from experiments.record.checkpoints import Checkpoints
 from experiments.record.folder import Folder, check_folder
 from experiments.record.metrics_files import read_metrics
+from experiments.record.models import load_agent, load_model, save_model
 from experiments.record.policy import read_config
 from experiments.train.loop import Run
 from experiments.train.state import LearnerState, MetricAccumulator, RolloutState
