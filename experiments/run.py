@@ -233,7 +233,7 @@ def _train(
         finally:
             checkpoints.close()
         for each in monitor.divergence.found:
-            if each is not None:
+            if each is not None and experiment.config.on_divergence != "stop":  # whose error has said it
                 print(f"{each}; it is frozen since then, and has no result")
 
 

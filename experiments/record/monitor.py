@@ -121,8 +121,10 @@ class Monitor:
             return run
         jax.block_until_ready((run.learner.metrics, run.rollout.episode_step))
         started = time.perf_counter()
+        what = self._experiment.config.on_divergence
         for sentence in self.divergence.read(run):
-            tqdm.write(f"{sentence} (on_divergence={self._experiment.config.on_divergence})")
+            if what != "stop":  # whose error says it
+                tqdm.write(f"{sentence} (on_divergence={what})")
         with self._remaining.timed("log"):
             values = self._readings.plasticity(run) if measured else {}
             if log:

@@ -56,7 +56,9 @@ def test_a_run_goes_on_without_what_diverged_stops_or_starts_it_anew(tmp_path, c
     config.update(env=dict(kind="own_kinds:DEVICE", name="brittle"), plasticity=dict(method="none"))
     config.on_divergence = "stop"
     assert run(config) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
+    out, err = capsys.readouterr()
+    error = err.splitlines()[-1]
+    assert (out + err).count("diverged at frame") == error.count("diverged at frame"), "said once"
     assert error.startswith("error: seed ") and "--config.on_divergence=freeze" in error
     assert any(Folder(config).checkpoint.iterdir())
 
