@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from experiments.build.agent import AGENTS
 from experiments.build.checks import flatten
-from experiments.build.methods import METHODS, method_names, network_settings, signature_settings
+from experiments.build.methods import METHODS, signature_settings
 from experiments.build.presets import PRESETS
 from experiments.build.run_names import name_runs, sweep_folder
 from experiments.train.state import Numbers
@@ -31,16 +31,14 @@ OF_THE_RUN = ("replay.discount", "replay.reward_scale", "replay.dynamic.threshol
 OF_THE_RUN += tuple(f"review.{key}" for key in ("fraction", "awaken", "gain", "most"))
 OF_THE_RUN += tuple(f"plasticity.{key}" for key in ("omega", "tau", "rewire_fraction", "shrink", "perturb", "l2_init"))
 """Numbers that the program of an update only computes with, beside those of agents and of methods with own keys."""
-OFF_AT_ZERO = ("agent.ema",)
-"""With 0 there is something less in a run's state, which has to be alike in all rows."""
+OFF_AT_ZERO = ("agent.ema", "plasticity.lifelong_ne.novelty")
+"""With 0 there is something less in a run's state or its program, which have to be alike in all rows."""
 LOOKED_AT = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
 """What a number raises that is traced and looked at: as a Python number, as an array of numpy, as an index."""
-NOT_YET = "lifelong_ne"
-"""A method that compiles with numbers that are traced, but is not shown to learn as it does alone."""
 
 
 def traceable_keys(config: ConfigDict) -> list[str]:
@@ -56,8 +54,7 @@ def of_agent(settings: type) -> list[str]:
 
 def of_methods() -> list[str]:
     """Those of the plasticity methods that have keys of their own."""
-    made = [name for name in METHODS if name != NOT_YET]
-    return [each.key for name in made for each in signature_settings(name) if each.type is float]
+    return [each.key for name in METHODS for each in signature_settings(name) if each.type is float]
 
 
 def lanes_of(config: ConfigDict) -> list[ConfigDict]:
@@ -166,11 +163,6 @@ def _lists(config: ConfigDict) -> dict[str, list[str]]:
         ValueError: as `lanes_of`.
     """
     given = config.get("lanes")
-    if given and any(NOT_YET in method_names(network_settings(config, each)) for each in ("actor", "critic")):
-        raise ValueError(
-            f"lanes do not go with plasticity.method={NOT_YET} yet, which is not shown to learn in a lane as it does "
-            "alone; make the values runs: experiments.sweep --over=KEY="
-        )
     return {key: _values(config, key, each) for key, each in flatten(given.to_dict()).items()} if given else {}
 
 

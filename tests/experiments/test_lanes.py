@@ -71,7 +71,7 @@ def test_a_config_file_lists_them_as_tuples():
         (["--config.lanes.batch_size=(8,16)"], "lanes.batch_size: batch_size decides on shapes or on when things"),
         (["--config.lanes.plasticity.final_sparsity=(0.1,0.2)"], "decides on shapes"),
         (["--config.lanes.agent.ema=(0,0.9)"], "lanes.agent.ema: 0 switches off what other values need"),
-        ([rates(), "--config.plasticity.method=lifelong_ne"], "lanes do not go with plasticity.method=lifelong_ne yet"),
+        (["--config.lanes.plasticity.lifelong_ne.novelty=(0,0.4)"], "novelty: 0 switches off what other values need"),
         (
             ["--config.plasticity.preset=paper", "--config.lanes.plasticity.tau=(0,0.1)"],
             "plasticity.preset=paper stands",

@@ -8,6 +8,7 @@ import tiny
 import tiny_config
 
 import experiments.build.experiment as building
+import ne_jax
 from experiments.build.experiment import setup
 from experiments.build.lanes import check_traced, numbers_of, traceable_keys, with_numbers
 from experiments.train.loop import Run
@@ -36,11 +37,18 @@ GROUPS = {
         ),
     ),
     "grown": ("gymnax-states-td3", dict(plasticity=dict(method="ne", tau=0.1)), ("plasticity.tau", "plasticity.omega")),
+    "lifelong": (
+        "gymnax-states-td3",
+        dict(total_frames=40, plasticity=dict(method="lifelong_ne", lifelong_ne=dict(maturity=2))),
+        ("plasticity.lifelong_ne.",),
+    ),
     "drq": ("gymnax-pixels-drq", dict(plasticity=dict(method="none")), ("agent.",)),
 }
 """A config file's variant, what is set beside it, and the beginnings of the keys that differ."""
 OTHERS = {"plasticity.upgd.sigma": (1e-3, 0.0)}
 OTHERS |= {"agent.preactivation_penalty": (0.1, 0.0), "agent.ema": (0.9, 0.5), "plasticity.tau": (0.3, 0.1)}
+OTHERS |= {f"plasticity.lifelong_ne.{name}": pair for name, pair in dict(tau=(0.3, 0.1), turnover=(0.2, 0.1)).items()}
+OTHERS |= {"plasticity.lifelong_ne.novelty": (0.4, 0.1), "plasticity.lifelong_ne.pull": (1e-2, 1e-3)}
 OTHERS |= {"agent.target_entropy": (-1.0, -0.5), "plasticity.redo.tau": (0.5, 0.1)}
 
 
@@ -111,8 +119,36 @@ def test_a_number_that_is_looked_at_is_a_sentence(look):
         check_traced(make, {"plasticity.omega": jnp.zeros(2)})
 
 
+def differing(found, wanted):
+    """The share of numbers that differ by more than float tolerance, and the largest difference; masks must agree."""
+    pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True))
+    apart = [~np.isclose(a, b, rtol=2e-4, atol=2e-5) for a, b in pairs]
+    most = max(float(np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)), initial=0)) for a, b in pairs)
+    return sum(each.sum() for each in apart) / sum(each.size for each in apart), most
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("group", GROUPS)
+def test_lifelong_rows_differ_from_runs_alone_where_adam_makes_much_of_rounding(monkeypatch):
+    """Adam's first steps along a gradient of next to nothing, of a weight that is new, have the length of its rate.
+
+    So a few weights tell of float32's last digits, in which two programs differ; the numbers of another row move most.
+    """
+    own = pair("lifelong")
+    alone = [trained(config)[1].agent for config in own]
+    monkeypatch.setattr(building, "lanes_of", lambda _: own)
+    together = trained(own[0])[1].agent
+    rows = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], together) for i in range(2)]
+    for row, wanted, other in zip(rows, alone, alone[::-1]):
+        for name in ("actor", "critic"):
+            found, expected, wrong = (getattr(each, name) for each in (row, wanted, other))
+            tiny.equal(ne_jax.masks(found.opt_state), ne_jax.masks(expected.opt_state))
+            share, most = differing(found.params, expected.params)
+            assert share < 0.1 and most < 3 * own[0].agent.learning_rate
+            assert differing(found.params, wrong.params)[0] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "lifelong"])
 def test_each_row_learns_as_the_run_with_its_numbers(group, monkeypatch):
     own = pair(group)
     alone = [trained(config) for config in own]
