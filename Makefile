@@ -1,7 +1,7 @@
 # `make run` and `make test` need nothing but make and Python >= 3.11: each sets up .venv first where it is missing.
 #
 #   DEVICE=cpu|cuda   which package set and device (default: cuda where an NVIDIA GPU is seen)
-#   CONFIG=FILE       what `make run` runs
+#   CONFIG=FILE       what `make run` and `make compare` run
 #   ARGS="..."        further arguments for run or pytest, split at spaces, quotes not interpreted
 #   PYTHON=PATH       the Python that .venv is made from
 #   COVERAGE=yes|no   whether `make test` prints what was covered (default: yes from Python 3.12 on)
@@ -31,7 +31,7 @@ ifeq ($(DEVICE),cpu)
 export JAX_PLATFORMS := cpu
 endif
 
-.PHONY: help run test test-all check bench-smoke format docs venv clean
+.PHONY: help run compare test test-all check bench-smoke format docs venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ help:  ## list the targets
 
 run: $(READY)  ## train an agent from pixels (a short run where there is no GPU)
 	$(call WITH_ARGS,$(PY) -m experiments.run --config=$(CONFIG))
+
+compare: $(READY)  ## train a dense network and NE on the same seeds, and draw both beside each other
+	$(call WITH_ARGS,$(PY) -m experiments.compare --config=$(CONFIG) --method=none --method=ne)
 
 # Tests compare bit for bit, and several workers can't share a GPU's memory: on the CPU, whatever DEVICE is.
 test test-all: export JAX_PLATFORMS := cpu
