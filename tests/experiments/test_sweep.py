@@ -195,7 +195,8 @@ def test_runs_on_ray_survive_the_sweep_and_their_own_death_and_end_as_solo_runs_
 
 @pytest.mark.slow
 def test_two_processes_with_a_slice_each_one_killed_equal_one_process(tmp_path):
-    common = ["--config.seeds=(0,1,2)", "--config.over_seeds=map", "--config.checkpoint_every=100"]
+    # Of unequal size, and none of one seed alone: XLA compiles a loop of one otherwise, to other last digits.
+    common = ["--config.seeds=(0,1,2,3,4)", "--config.over_seeds=map", "--config.checkpoint_every=100"]
     sliced = [*common, f"--config.results_dir={tmp_path / 'sliced'}"]
     parts = [program(*sliced, f"--config.slice={i}/2", module="experiments.run", seeds=()) for i in range(2)]
     name = "td3_ne_smoke_Pendulum-v1"
@@ -206,7 +207,7 @@ def test_two_processes_with_a_slice_each_one_killed_equal_one_process(tmp_path):
     finished(parts[0])
     finished(program(*sliced, "--config.slice=1/2", module="experiments.run", seeds=()))
     finished(program(*common, f"--config.results_dir={tmp_path / 'whole'}", module="experiments.run", seeds=()))
-    for seed in range(3):
+    for seed in range(5):
         assert rows(root, seed) == rows(whole, seed)
     kept = [json.loads((each / "config.json").read_text()) for each in (root, whole)]
     for config in kept:
