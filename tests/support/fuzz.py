@@ -106,7 +106,7 @@ def settings_here(kind, view, agent):
     """Every setting that the config of `tiny_config` has, but for those that are `KEPT`."""
     env = {each.key: each for each in settings_of(EnvSettings) if each.key != "backend"}
     if kind not in ON_HOST:
-        del env["workers"]
+        del env["workers"], env["worker_timeout"]
     env |= {each.key: each for each in settings_of(find_kind(kind).settings) if each.key != "physics"}
     parts = (AGENTS[agent].settings, VisionSettings)[: 1 + (view == "pixels")]
     found = [replace(each, key=f"env.{key}") for key, each in env.items()]
