@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from experiments.build.experiment import Experiment, setup
-from experiments.train.loop import make_advance
 from ne_jax.target import made_for
 
 PLATFORMS = ("cuda", "tpu")
@@ -43,8 +42,7 @@ def chunk(config: Any) -> dict[str, str]:
     """A chunk of the device loop of a config, made for accelerators."""
     with made_for("cuda"):
         built = setup(config)
-        pool: Any = built.pool
-        return lowered(make_advance(built.steps, built.schedule, pool.env), *shapes(built))
+        return lowered(built.advance, *shapes(built))
 
 
 def host_programs(config: Any) -> list[dict[str, str]]:

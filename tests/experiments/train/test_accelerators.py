@@ -64,7 +64,7 @@ def test_a_chunk_holds_nothing_of_a_cpu():
 def test_made_for_a_cpu_a_chunk_has_blocks_in_place_of_convolutions():
     """So the tests below would see it if the choice went wrong."""
     built = setup(gymnax_pixels.get_config("smoke"))
-    text = built.train.args[0].trace(*shapes(built)).lower().as_text()  # pyright: ignore
+    text = built.advance.trace(*shapes(built)).lower().as_text()  # pyright: ignore
     assert "stablehlo.convolution" not in text
 
 
