@@ -19,6 +19,7 @@ from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike
 from envs.types import DeviceKind, EnvSpec, HostKind
 from experiments.build.checks import check_window, validate
+from experiments.build.determinism import make_repeatable
 from experiments.build.devices import choose_devices
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
 from experiments.build.lanes import check_traced, lanes_of, numbers_of, of_all_rows, with_numbers
@@ -149,6 +150,7 @@ def setup(config: ConfigDict) -> Experiment:
     for lane in lanes:
         validate(lane)
     config = of_all_rows(lanes)
+    make_repeatable(config.deterministic)
     devices = choose_devices(config)
     tasks = make_tasks(config)
     kind = kind_of(config)

@@ -64,9 +64,9 @@ def tell_memory(experiment: Experiment, run: Run, quiet: bool) -> None:
 
 def memory_line(memory: Memory, free: int) -> str:
     """What is predicted, as a line of the summary."""
-    working = f", {memory.working / 1e9:.2f} GB more while it learns" if memory.working is not None else ""
-    what = f"{memory.state / 1e9:.2f} GB of replays, networks and environments{working}"
-    return f"{'memory':>{WIDTH}}  {what}; {free / 1e9:.1f} GB are free"
+    working = f", {memory.working / 1e6:,.1f} MB more while it learns" if memory.working is not None else ""
+    what = f"{memory.state / 1e6:,.1f} MB of replays, networks and environments{working}"
+    return f"{'memory':>{WIDTH}}  {what}; {free / 1e6:,.1f} MB are free"
 
 
 def print_summary(experiment: Experiment, folders: Sequence[Folder], layers: list[tuple[str, int, int, int]]) -> None:

@@ -27,19 +27,13 @@ def test_what_is_predicted_is_told_and_too_little_is_warned_of(free, warned, mon
     sentence = "the run will take 2.5 GB, and 2.4 GB are free; lower replay.capacity or batch_size, or train fewer"
     assert told.startswith(sentence) if warned else told == ""
     tell_memory(None, None, quiet=False)  # pyright: ignore
-    assert (
-        capsys.readouterr()
-        .out.split("\n")[0]
-        .endswith(
-            "memory  2.00 GB of replays, networks and environments, 0.50 GB more while it learns; "
-            f"{free / 1e9:.1f} GB are free"
-        )
-    )
+    line = "2,000.0 MB of replays, networks and environments, 500.0 MB more while it learns"
+    assert capsys.readouterr().out.startswith(f"     memory  {line}; {free / 1e6:,.1f} MB are free\n")
 
 
 def test_what_was_not_compiled_is_not_told():
     line = memory_line(Memory(2_000_000_000, None), 3_000_000_000)
-    assert line == "     memory  2.00 GB of replays, networks and environments; 3.0 GB are free"
+    assert line == "     memory  2,000.0 MB of replays, networks and environments; 3,000.0 MB are free"
 
 
 @pytest.mark.slow
