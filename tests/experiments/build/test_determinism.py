@@ -8,8 +8,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.build import determinism
+from experiments.build import determinism, experiment
 from experiments.build.determinism import FLAG, has_begun, make_repeatable
+from experiments.launch.check import answer
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -71,3 +72,15 @@ def test_a_run_gives_it_before_jax_begins_and_this_xla_knows_it(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["2", FLAG, "True", "1"]
+
+
+@pytest.mark.slow
+def test_a_process_that_checks_many_runs_leaves_it_to_the_runs(monkeypatch, tmp_path):
+    wanted = []
+    monkeypatch.setattr(experiment, "make_repeatable", wanted.append)
+    line = [
+        "--config=configs/gymnax_states.py:smoke",
+        f"--config.results_dir={tmp_path}",
+        "--config.deterministic=True",
+    ]
+    assert answer(line)["config"]["deterministic"] is True and wanted == [False]
