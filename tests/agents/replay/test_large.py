@@ -1,6 +1,7 @@
 """A replay of more elements than 32 bits count: indices go axis by axis, and both ends are written and read."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -96,7 +97,7 @@ def test_both_ends_are_written_and_read():
     replay = replay_of(envs * size, envs)
     add = jax.jit(jax.vmap(replay.add), donate_argnums=0)
     begin = functools.partial(jnp.full, (seeds, envs), size - 4)  # so that the ring ends while this is written
-    state = jax.jit(lambda: jax.vmap(lambda _: replay.init())(jnp.arange(seeds)).replace(slots=begin()))()
+    state = jax.jit(lambda: replace(jax.vmap(lambda _: replay.init())(jnp.arange(seeds)), slots=begin()))()
     assert state.scene.size > BEYOND
     lanes = np.arange(1, 1 + seeds * envs, dtype=np.uint8).reshape(seeds, envs)
     for step in range(written):

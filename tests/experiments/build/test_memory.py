@@ -1,5 +1,7 @@
 """What a run will take of the memory: against what its programs and arrays take, and how it is told."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -49,11 +51,10 @@ def test_the_prediction_is_what_the_program_and_its_arrays_take(make):
         predicted = predict_memory(built, shapes, compiled=True)
         run = Run(0, *built.steps.init(built.keys, scene))
         held = sum(leaf.nbytes for leaf in jax.tree.leaves((run.learner, run.rollout)))
-        if built.advance:
-            program, args = built.advance, (built.pool.state, built.keys, np.int32(0), np.int32(1))  # pyright: ignore
-        else:
-            program, args = built.steps.learn, (built.keys, built.schedule.at(0))
-        found = program.lower(run.learner, run.rollout, *args).compile().memory_analysis()  # pyright: ignore
+        program: Any = built.advance or built.steps.learn
+        on_host = (built.keys, built.schedule.at(0))
+        args: Any = (built.pool.state, built.keys, np.int32(0), np.int32(1)) if built.advance else on_host  # pyright: ignore
+        found = program.lower(run.learner, run.rollout, *args).compile().memory_analysis()
         taken = found.argument_size_in_bytes + found.temp_size_in_bytes
         taken += found.output_size_in_bytes - found.alias_size_in_bytes
         assert predicted.total == pytest.approx(taken, rel=0.1)
