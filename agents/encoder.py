@@ -11,6 +11,7 @@ import jax
 from jaxtyping import Array, Float, UInt8
 
 from agents.blocks import Layer, conv_size, encode, patches, scale
+from ne_jax.target import on_cpu
 from settings import check, setting
 
 
@@ -43,7 +44,7 @@ def make_encoder(vision: VisionSettings, obs_shape: tuple[int, ...]) -> Encoder:
     encoded_size(min(obs_shape[:2]), vision.strides)
     conv = vision.conv
     if conv == "auto":
-        conv = "blocks" if jax.default_backend() == "cpu" else "xla"
+        conv = "blocks" if on_cpu() else "xla"
     return Encoder(vision.channels, vision.strides, conv != "xla", conv == "blocks")
 
 

@@ -1,8 +1,10 @@
 """How fast the parts are, as ratios measured in one run: `python -m experiments.bench --what=update`.
 
-`--json=FILE` keeps the rows, `--budget=9m` begins nothing later than that. Without `--what` all is measured but `once`,
-`processes` and `devices`.
+`--json=FILE` keeps the rows, `--budget=9m` ends it by then. Without `--what` all is measured that is about the machine
+at hand, on a GPU or a TPU what it should be asked first (`accelerator`); on a CPU all but this, `once`, `processes` and
+`devices`.
 
+accelerator: what a GPU or a TPU should be asked: whole chunks and their memory, updates by precision and their floor.
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
@@ -19,13 +21,13 @@ train_states, train_pixels: the whole training chunk on the device, by number of
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +38,19 @@ from absl import app, flags
 
 from agents.replay import ReplayState, make_replay, nbytes
 from configs import gymnax_pixels, gymnax_states
-from envs.gymnax.env import task_names
-from envs.pools.device import auto_reset_step
 from envs.pools.host import HostPool
 from envs.registry import device_env, host_env
+from experiments.benches.accelerator import bench_accelerator
+from experiments.benches.budget import Budget
 from experiments.benches.devices import bench_devices
 from experiments.benches.learning import bench_methods, bench_once, bench_plasticity, bench_processes, bench_update
+from experiments.benches.on_device import bench_frames, bench_train
 from experiments.benches.peer import HEADER, Comparison, bench_peer, line
 from experiments.benches.timing import Row, milliseconds
 from experiments.build.allocator import keep_freed_memory
 from experiments.build.checks import seconds_of
 from experiments.build.compile_cache import keep_compiled
-from experiments.build.experiment import setup
-from experiments.train.loop import Run
-from experiments.train.rollout import stack_frames
+from experiments.record.folder import write_json
 
 
 def bench_envs(lanes: int = 2, seconds: float = 2.0) -> Iterator[Row]:
@@ -151,64 +152,8 @@ def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
             )
 
 
-def bench_frames(envs: int = 64, steps: int = 160) -> Iterator[Row]:
-    """Gymnax tasks at 84x84 with random actions: a step, a picture and a push on a stack of three."""
-    for task in task_names():
-        yield f"{task}, {envs} side by side", _frames_per_second(task, envs, steps), "frames/s"
-
-
-def _frames_per_second(task: str, envs: int, steps: int) -> float:
-    env = device_env("gymnax", task, pixels=True)
-
-    def one(state: Any, obs: Any, key: Any) -> Any:
-        action_key, step_key = jax.random.split(key)
-        action = jax.random.uniform(action_key, (env.spec.action_dim,), minval=-1, maxval=1)
-        state, outcome = auto_reset_step(env, state, action, step_key)
-        return state, stack_frames(3, obs, env.spec.observe(outcome.reset))
-
-    def many(state: Any, obs: Any, key: Any) -> Any:
-        def body(step: Any, carry: Any) -> Any:
-            state, obs = carry
-            return jax.vmap(one)(state, obs, jax.random.split(jax.random.fold_in(key, step), envs))
-
-        return jax.lax.fori_loop(0, steps, body, (state, obs))
-
-    state, scene = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), envs))
-    obs = jax.vmap(lambda each: stack_frames(3, None, env.spec.observe(each)))(scene)
-    return 1e3 * envs * steps / milliseconds(jax.jit(many), state, obs, jax.random.key(1))
-
-
-def bench_train(make: Callable[[], Any], seconds: float = 5.0) -> Iterator[Row]:
-    """Frames per second of the chunk, all seeds together, while it learns."""
-    for seeds, envs in ((1, 1), (4, 1), (8, 1), (16, 1), (64, 1), (1, 16)):
-        config = make()
-        config.seeds, config.env.num_envs = tuple(range(seeds)), envs
-        config.total_frames, config.replay.capacity = 10**8, 20_000
-        yield f"train {config.exp_id}, {seeds} seeds x {envs} envs", _train_speed(config, seconds), "frames/s"
-
-
-def _train_speed(config: Any, seconds: float) -> float:
-    experiment = setup(config)
-    run = Run(0, *experiment.steps.init(experiment.keys, experiment.pool.reset()))
-    begin, first, rate = 0.0, experiment.schedule.first_update + 8, 0.0
-
-    def callback(run: Run) -> Run:
-        nonlocal begin, rate
-        if run.step == first:  # all is compiled, and it learns
-            begin = time.perf_counter()
-        elif run.step > first:
-            passed = time.perf_counter() - begin
-            rate = len(config.seeds) * experiment.frame(run.step - first) / passed
-            if passed > seconds:
-                raise StopIteration
-        return run
-
-    with suppress(StopIteration):
-        experiment.train(run, callback, lambda step: first if step < first else experiment.schedule.total)
-    return rate
-
-
 BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
+    "accelerator": bench_accelerator,
     "envs": lambda variant: bench_envs(),
     "render": lambda variant: bench_render(),
     "peer": bench_peer,
@@ -226,34 +171,58 @@ BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
 }
 
 
-BY_NAME_ONLY = ("once", "processes", "devices")
-"""Not among what runs where no `--what` is given."""
+ON_CPU = tuple(each for each in BENCHES if each not in ("accelerator", "once", "processes", "devices"))
+ON_ACCELERATOR = (
+    "accelerator",
+    "update",
+    "render",
+    "frames",
+    "train_pixels",
+    "train_states",
+    "replay",
+    "store",
+    "methods",
+)
+"""What is measured where no `--what` is given, in this order."""
 
 
 def main(_: list[str]) -> None:
     """Print a table; the last column is the ratio to the first row of the same bench and unit, but for `peer`."""
     keep_freed_memory()
     keep_compiled()
-    begin, budget = time.monotonic(), seconds_of(_BUDGET.value) if _BUDGET.value else None
-    if "devices" in _WHAT.value:
+    budget = Budget(seconds_of(_BUDGET.value) if _BUDGET.value else None)
+    if "devices" in (_WHAT.value or ()):
         jax.config.update("jax_num_cpu_devices", 2)  # which is settled as soon as jax is asked for them
     device = jax.local_devices()[0].device_kind
     print(f"device: {device}, jax {jax.__version__}")
-    rows, left = [], list(_WHAT.value)
-    while left and not _over(begin, budget):
-        what = left.pop(0)
+    about = dict(device=device, jax=jax.__version__, date=f"{date.today()}", command=sys.argv[1:])
+    parts = list(_WHAT.value or (ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR))
+    budget.end_with(lambda: print(f"the budget of {_BUDGET.value} is over; unfinished: {', '.join(parts)}", flush=True))
+    measure(parts, _VARIANT.value, budget, Path(_JSON.value) if _JSON.value else None, about)
+    if parts:
+        print(f"the budget of {_BUDGET.value} would not do for more; unfinished: {', '.join(parts)}")
+    budget.close()
+
+
+def measure(parts: list[str], variant: str, budget: Budget, path: Path | None, about: dict[str, Any]) -> None:
+    """Print the rows of all parts in turn, of each as many as the budget allows; those that are whole leave `parts`.
+
+    Args:
+        path: a file for `about` and the rows, written anew after each: whatever ends it, what was measured is there.
+    """
+    rows: list[dict[str, Any]] = []
+    for part in list(parts):
         first: dict[str, float] = {}
-        for row in BENCHES[what](_VARIANT.value):
-            print(_told(row, first), flush=True)
-            rows.append({"bench": what} | _as_json(row))
-            if _JSON.value:  # after each row: whatever ends the program, what was measured is there
-                about = dict(device=device, jax=jax.__version__, date=f"{date.today()}", command=sys.argv[1:])
-                Path(_JSON.value).write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
-            if _over(begin, budget):
-                print(f"the budget of {_BUDGET.value} is over; {what} may be incomplete")
+        rest, budget.longest = BENCHES[part](variant), 0.0
+        while budget.allows():
+            row = budget.timed(partial(next, rest, None))
+            if row is None:
+                parts.remove(part)
                 break
-    if left:
-        print(f"left out: {', '.join(left)}")
+            print(_told(row, first), flush=True)
+            rows.append({"bench": part} | _as_json(row))
+            if path is not None:
+                write_json(path, about | {"rows": rows})
 
 
 def _told(row: Row | Comparison, first: dict[str, float]) -> str:
@@ -275,10 +244,6 @@ def _as_json(row: Row | Comparison) -> dict[str, Any]:
     return dict(name=name, value=value, unit=unit)
 
 
-def _over(begin: float, budget: float | None) -> bool:
-    return budget is not None and time.monotonic() - begin > budget
-
-
 def _check_flags(values: dict[str, Any]) -> bool:
     """ValidationError, before anything is measured, for a file that cannot be written or a budget that is none."""
     try:
@@ -292,11 +257,9 @@ def _check_flags(values: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    _WHAT = flags.DEFINE_multi_enum(
-        "what", [each for each in BENCHES if each not in BY_NAME_ONLY], list(BENCHES), "Which parts."
-    )
+    _WHAT = flags.DEFINE_multi_enum("what", None, list(BENCHES), "Which parts.")
     _VARIANT = flags.DEFINE_string("variant", "", "Variant of the pixel configs that is measured.")
     _JSON = flags.DEFINE_string("json", None, "A file for all rows, written anew after each.")
-    _BUDGET = flags.DEFINE_string("budget", None, "Begin nothing after this time, such as 9m.")
+    _BUDGET = flags.DEFINE_string("budget", None, "Time after which it has ended, such as 9m.")
     flags.register_multi_flags_validator(["json", "budget"], _check_flags)
     app.run(main)

@@ -175,13 +175,16 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints | LaneCheckpoints, l
     import jax
 
     from experiments.build.layers import check_masks
+    from experiments.record.summary import tell_memory
     from experiments.train.loop import Run
 
     def fresh(keys, scene):
         return Run(0, *experiment.steps.init(keys, scene, experiment.numbers))
 
     scene = experiment.pool.reset()
-    found = checkpoints.restore(*experiment.shapes(jax.eval_shape(fresh, experiment.keys, scene)))
+    shapes = jax.eval_shape(fresh, experiment.keys, scene)
+    tell_memory(experiment, shapes, quiet)
+    found = checkpoints.restore(*experiment.shapes(shapes))
     if found is None:
         run = fresh(experiment.keys, scene)
         check_masks(layers, run.learner.agent)

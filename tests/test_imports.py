@@ -30,7 +30,7 @@ MAY_IMPORT = {
     # What all kinds of environments share comes first, then rendering and MuJoCo, then the kinds, which know nothing of
     # each other, and, beside them, pools. `envs` itself is the registry, which imports kinds by their names.
     "envs.types": {"settings"},
-    "envs.render": {"envs.types"},
+    "envs.render": {"envs.types", "ne_jax"},
     "envs.mujoco": {"envs.render", "envs.types", "settings"},
     "envs.dmc": ON_MUJOCO,
     "envs.gymnasium": ON_MUJOCO,

@@ -110,7 +110,7 @@ def init(scene: PyTree, action_dim: int, num_envs: int, size: int, dynamic: bool
 
 def nbytes(tree: PyTree) -> int:
     """Bytes that the arrays (or shapes) of `tree` take."""
-    return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def add(settings: ReplaySettings, state: ReplayState, entry: Entry, keep: Bool[Array, " envs"]) -> ReplayState:

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ne_jax.target import on_cpu
+
 FAR = 1e9
 TINY = 1e-12
 Number: TypeAlias = "Array | np.ndarray | np.floating | float"
@@ -60,11 +62,6 @@ def clamp(value: Number, low: Number, high: Number) -> Number:
     """`value` within limits; unlike `jnp.clip` it does not look out for NaN."""
     value = jnp.where(value < low, low, value)
     return jnp.where(value > high, high, value)
-
-
-def on_cpu() -> bool:
-    """Programs are made for a CPU, for which XLA wants other code than for an accelerator."""
-    return jax.default_backend() == "cpu"
 
 
 def inverse_root(value: Number) -> Number:

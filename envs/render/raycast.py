@@ -23,9 +23,10 @@ from jaxtyping import Array, Float32, Int32, UInt8
 
 from envs.render import primitives, shading
 from envs.render.mujoco_scene import RenderQuality, Scenery
-from envs.render.primitives import FAR, Number, dot, on_cpu
+from envs.render.primitives import FAR, Number, dot
 from envs.render.raster import interleave, pack
 from envs.render.trace import Rays, Seen, World, camera_rays, each_of, in_pieces, meet, nearest, unpack
+from ne_jax.target import on_cpu
 
 
 class Quality(NamedTuple):

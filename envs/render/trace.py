@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Float32
 from envs.render import primitives
 from envs.render.catenary import hanging
 from envs.render.mujoco_scene import AXES, CATENARY_POINTS, Kind, Scenery, Surface, layout
-from envs.render.primitives import FAR, V3, Hit, Number, dot, on_cpu
+from envs.render.primitives import FAR, V3, Hit, Number, dot
+from ne_jax.target import on_cpu
 
 OPAQUE = 0.995
 """Least alpha of what hides all behind it, as in MuJoCo."""

@@ -20,7 +20,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from configs import gymnax_states
 from experiments.benches.learning import drq_update
 from experiments.build.experiment import Experiment, setup
-from experiments.train.loop import Run, make_advance
+from experiments.train.loop import Run
 from experiments.train.seeds import over_seeds
 
 BASELINE = Path(__file__).parent / "counts.json"
@@ -75,8 +75,7 @@ def _chunk(experiment: Experiment) -> tuple[Any, ...]:
     """The program of a chunk, with its arguments."""
     pool: Any = experiment.pool  # on the device
     run = Run(0, *experiment.steps.init(experiment.keys, pool.reset()))
-    advance = make_advance(experiment.steps, experiment.schedule, pool.env)
-    return advance, run.learner, run.rollout, pool.state, experiment.keys, 0, 10
+    return experiment.advance, run.learner, run.rollout, pool.state, experiment.keys, 0, 10
 
 
 def differences(baseline: dict[str, Counts], now: dict[str, Counts]) -> list[str]:

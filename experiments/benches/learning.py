@@ -40,14 +40,32 @@ def bench_update(variant: str, seeds: int = 2) -> Iterator[Row]:
 
 def drq_update(variant: str, method: str, conv: str, seeds: int) -> tuple[Agent, tuple[Any, ...]]:
     """The agent of `configs/dmc_pixels.py`, and what its update takes: fresh networks, batches, keys, a clock."""
+    agent, config = drq_agent(variant, method, conv), dmc_pixels.get_config(variant)
+    keys = jax.random.split(jax.random.key(0), seeds)
+    state = jax.jit(over_seeds(agent.init, "map"))(keys)
+    return agent, (state, _batch(seeds, config.batch_size, config.env.image_size), keys, Clock(1, 1))
+
+
+def drq_agent(variant: str, method: str, conv: str) -> Agent:
+    """The agent of `configs/dmc_pixels.py`, with another method and another way of convolution."""
     config = dmc_pixels.get_config(variant)
     config.plasticity.method, config.agent.conv, size = method, conv, config.env.image_size
     frame: Any = jax.ShapeDtypeStruct((size, size, 3), jnp.uint8)
     spec = EnvSpec("frames", frame, lambda frame: frame, 2, 2, 500, True)
-    agent = make_agent(config, spec, make_optimisers(config, 100_000))
+    return make_agent(config, spec, make_optimisers(config, 100_000))
+
+
+def td3_update(seeds: int) -> tuple[Agent, tuple[Any, ...]]:
+    """TD3 as published for MuJoCo, dense: 17 features, 6 actions; and what its update takes, but for the clock."""
+    config = gymnax_states.get_config()
+    config.agent, config.plasticity.method = td3(), "none"
+    scene: Any = jax.ShapeDtypeStruct((17,), jnp.float32)
+    agent = make_agent(
+        config, EnvSpec("states", scene, lambda scene: scene, 6, 1, 1000, False), make_optimisers(config, 100_000)
+    )
     keys = jax.random.split(jax.random.key(0), seeds)
-    state = jax.jit(over_seeds(agent.init, "map"))(keys)
-    return agent, (state, _batch(seeds, config.batch_size, size), keys, Clock(1, 1))
+    obs, action, scalars = (jnp.ones((seeds, 256, *shape)) for shape in ((17,), (6,), ()))
+    return agent, (jax.jit(over_seeds(agent.init, "map"))(keys), Transition(obs, action, scalars, scalars, obs), keys)
 
 
 def bench_once(variant: str, seeds: int = 2) -> Iterator[Row]:

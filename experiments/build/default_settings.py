@@ -249,6 +249,9 @@ class RunSettings:
         "a seed whose losses, gradients, observations or rewards are not finite; freeze: it learns no more, the others "
         "go on; at the next log point stop: the run saves and stops; restart: it gets new networks",
     )
+    deterministic: bool = setting(
+        False, "on a GPU the same numbers each time, at a price in speed (docs/performance.md); a CPU always gives them"
+    )
     compile_cache: bool = setting(
         True,
         "keep compiled programs in ~/.cache/ne_jax, at most 2 GiB, so that the job starts faster when it starts again",

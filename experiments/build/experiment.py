@@ -19,6 +19,7 @@ from envs.pools.host import HostPool
 from envs.pools.sequence import DeviceTurns, FittedPool, HostTurns, alike
 from envs.types import DeviceKind, EnvSpec, HostKind
 from experiments.build.checks import check_window, validate
+from experiments.build.determinism import make_repeatable
 from experiments.build.devices import choose_devices
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
 from experiments.build.lanes import check_traced, lanes_of, numbers_of, of_all_rows, with_numbers
@@ -27,7 +28,7 @@ from experiments.build.replay import check_memory, choose_store, free_memory, to
 from experiments.build.tasks import make_tasks
 from experiments.train.devices import ONE_DEVICE, SeedDevices, spread_steps
 from experiments.train.evaluation import Evaluator, device_evaluator, host_evaluator
-from experiments.train.loop import Callback, Run, make_advance, seed_of_lanes, train_on_device, train_on_host
+from experiments.train.loop import Advance, Callback, Run, make_advance, seed_of_lanes, train_on_device, train_on_host
 from experiments.train.network_metrics import measure_plasticity
 from experiments.train.parts import Learning
 from experiments.train.schedule import Schedule
@@ -87,6 +88,8 @@ class Experiment(NamedTuple):
     """The config of each lane, or of the run that has none. `config.seeds` has the seeds once for each."""
     numbers: Numbers | None = None
     """What the rows differ in beside their seeds; doubles included, as in `keys`."""
+    advance: Advance | None = None
+    """The program of a chunk of the device loop, of tasks in turn that of the first; None on the host."""
 
     @property
     def rows(self) -> list[Row]:
@@ -147,6 +150,7 @@ def setup(config: ConfigDict) -> Experiment:
     for lane in lanes:
         validate(lane)
     config = of_all_rows(lanes)
+    make_repeatable(config.deterministic)
     devices = choose_devices(config)
     tasks = make_tasks(config)
     kind = kind_of(config)
@@ -185,7 +189,8 @@ def _on_device(
     parts = parts._replace(steps=spread_steps(parts.steps, devices, config.env.num_envs))
     advance = (lambda *run: advances[pool.task](*run)) if isinstance(pool, DeviceTurns) else advances[0]
     train = partial(train_on_device, advance, parts.schedule, pool, parts.keys)
-    return _experiment(config, parts, tasks, pool, [evaluate(env) for env in envs], train)
+    built = _experiment(config, parts, tasks, pool, [evaluate(env) for env in envs], train)
+    return built._replace(advance=advances[0])
 
 
 def _on_host(

@@ -49,6 +49,11 @@ def make_vary(config: ConfigDict, spec: EnvSpec, store: str) -> Callable[..., An
     return spec.vary(**shares)
 
 
+def tells_memory() -> bool:
+    """Whether the device says how much memory it has and how much is taken; a CPU does not."""
+    return "bytes_limit" in (jax.local_devices()[0].memory_stats() or {})
+
+
 def free_memory() -> int:
     """Bytes free on the device, or in the machine where that is the device; what files fill as cache counts as free."""
     stats = jax.local_devices()[0].memory_stats()

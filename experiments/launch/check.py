@@ -58,6 +58,7 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
     try:
         validate(own)
         own.over_seeds, own.devices = "auto", 1  # what devices there are is for the run to see
+        own.deterministic = False  # jax has begun in this process when it checks a second run
         experiment = setup(own)
     except MemoryError as error:
         return found | {"beyond_memory": _sentence(error)}

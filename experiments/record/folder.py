@@ -34,6 +34,7 @@ NOT_COMPARED = (
     "slice",
     "over_seeds",
     "devices",
+    "deterministic",
 )
 """Keys that say how to start and how to run, not what is computed; so does everything under `video` and `log`."""
 

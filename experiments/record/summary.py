@@ -13,8 +13,14 @@ from envs.pools.host import HostPool
 from envs.pools.sequence import HostTurns
 from experiments.build.experiment import Experiment, seeds_mode
 from experiments.build.layers import leaf_size
+from experiments.build.memory import Memory, predict_memory
+from experiments.build.replay import free_memory, tells_memory
 from experiments.record.folder import Folder
 from experiments.record.saving import disk_warning
+from experiments.train.loop import Run
+
+WIDTH = len("environment")
+"""Of the names of the summary's lines."""
 
 
 class CompileClock:
@@ -36,6 +42,31 @@ def warn_of_checkpoints(experiment: Experiment, folder: Folder) -> None:
     warning = disk_warning(folder.root, len(experiment.config.seeds) * (learner + experiment.replay.nbytes))
     if warning:
         print(warning)
+
+
+def tell_memory(experiment: Experiment, run: Run, quiet: bool) -> None:
+    """Print what the run will take of a device's memory, and a sentence where there is less.
+
+    Where the device says what it has, the program that learns is compiled for it: earlier than otherwise, not twice.
+
+    Args:
+        run: the shapes of one; nothing of it is allocated yet.
+    """
+    memory, free = predict_memory(experiment, run, compiled=tells_memory()), free_memory()
+    if not quiet:
+        print(memory_line(memory, free))
+    if memory.total > free:
+        print(
+            f"the run will take {memory.total / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; lower replay.capacity "
+            "or batch_size, or train fewer seeds at a time"
+        )
+
+
+def memory_line(memory: Memory, free: int) -> str:
+    """What is predicted, as a line of the summary."""
+    working = f", {memory.working / 1e6:,.1f} MB more while it learns" if memory.working is not None else ""
+    what = f"{memory.state / 1e6:,.1f} MB of replays, networks and environments{working}"
+    return f"{'memory':>{WIDTH}}  {what}; {free / 1e6:,.1f} MB are free"
 
 
 def print_summary(experiment: Experiment, folders: Sequence[Folder], layers: list[tuple[str, int, int, int]]) -> None:
@@ -68,8 +99,7 @@ def print_summary(experiment: Experiment, folders: Sequence[Folder], layers: lis
         f"{replay / config.replay.capacity:,.0f} per transition",
         "stored": experiment.store,
     }
-    width = max(map(len, rows))
     for name, text in rows.items():
-        print(f"{name:>{width}}  {text}")
+        print(f"{name:>{WIDTH}}  {text}")
     for path, size, first, last in layers:
-        print(f"{'':>{width}}  {path}: {size:,} weights, density {first / size:.3f} -> {last / size:.3f}")
+        print(f"{'':>{WIDTH}}  {path}: {size:,} weights, density {first / size:.3f} -> {last / size:.3f}")

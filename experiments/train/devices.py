@@ -43,10 +43,14 @@ class SeedDevices:
         return self.count * -(-self.seeds // self.count)
 
     @property
+    def own_memories(self) -> bool:
+        """Whether each device has a memory of its own; parts of a CPU share one."""
+        return self.mesh is not None and self.mesh.devices.flat[0].platform != "cpu"
+
+    @property
     def in_one_memory(self) -> int:
-        """Seeds, with the doubles, whose replays share a memory: parts of a CPU have the same one."""
-        own = self.mesh is not None and self.mesh.devices.flat[0].platform != "cpu"
-        return self.places // self.count if own else self.places
+        """Seeds, with the doubles, whose replays share a memory."""
+        return self.places // self.count if self.own_memories else self.places
 
     def program(self, fn: Callable[..., Any], shared: int = 0, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
         """`fn` of seeds side by side as the jitted function of all, on every device for the seeds that it has.
@@ -78,6 +82,13 @@ class SeedDevices:
     def place(self, tree: PyTree) -> PyTree:
         """What has its doubles, put onto the devices."""
         return jax.device_put(tree, NamedSharding(self.mesh, EACH)) if self.mesh else tree
+
+    def places_of(self, shapes: PyTree) -> PyTree:
+        """Shapes of what leads with places, with where `program` leaves it."""
+        if self.mesh is None:
+            return shapes
+        place = NamedSharding(self.mesh, EACH)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes)
 
     def drop(self, tree: PyTree) -> PyTree:
         """The same without the doubles. Where there are any, in the host's memory: it is as large as all replays."""

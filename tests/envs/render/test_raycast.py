@@ -19,6 +19,7 @@ from envs.render.mujoco_scene import poses
 from envs.render.raycast import make_draw, make_segment
 from envs.render.scenery import make_scenery
 from envs.render.vary import make_vary
+from ne_jax.target import made_for
 
 REFERENCE = Path(__file__).parent / "reference" / "mujoco"
 POSES = np.load(REFERENCE / "poses.npz")
@@ -130,13 +131,13 @@ def test_batches_and_vmap_give_the_frames_of_single_scenes():
         assert np.abs(alone.astype(int) - np.asarray(other)).max() <= 1
 
 
-def test_the_code_for_accelerators_draws_the_same(monkeypatch):
+def test_the_code_for_accelerators_draws_the_same():
     _, scenery = loaded("reacher_easy")
     draw, scenes = make_draw(scenery, "fast"), POSES["reacher_easy"]
     here = np.asarray(jax.jit(lambda s: draw(s, 40))(scenes)).astype(int)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    there = jax.jit(lambda s: draw(s, 40))(scenes)
-    assert "while" not in str(jax.make_jaxpr(lambda s: draw(s, 40))(scenes))
+    with made_for("cuda"):
+        there = jax.jit(lambda s: draw(s, 40))(scenes)
+        assert "while" not in str(jax.make_jaxpr(lambda s: draw(s, 40))(scenes))
     assert (np.abs(here - np.asarray(there)) > 1).mean() < 1e-3  # where a ray grazes an edge
 
 
