@@ -58,7 +58,8 @@ def print_summary(experiment: Experiment, folders: Sequence[Folder], layers: lis
         f"{schedule.num_envs} per seed, {where}",
         "seeds": f"{of_one} side by side by {seeds_mode(config, spec)}"
         + (f", over {experiment.devices.count} devices" if experiment.devices.mesh else "")
-        + (f", process {folder.slice.index} of {folder.slice.count}, counted from 0" if folder.slice else ""),
+        + (f", process {folder.slice.index} of {folder.slice.count}, counted from 0" if folder.slice else "")
+        + (f", in the first of {jax.process_count()} processes" if jax.process_count() > 1 else ""),
         "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} steps, "
         f"{schedule.updates(schedule.total):,} updates per seed",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",

@@ -1,0 +1,77 @@
+"""Arrays of a process as parts of arrays over all processes, which is how orbax saves and restores them together.
+
+Nothing is copied from process to process. With a single process all of this is the identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, Sharding
+from jaxtyping import PyTree
+
+from experiments.build.processes import several
+from experiments.train.devices import AXIS, EACH, host_memory
+
+
+def of_all(tree: PyTree) -> PyTree:
+    """What leads with the seeds, or lanes, of this process as what leads with those of all, process after process.
+
+    What has no axes is the same in all, and stays as it is.
+    """
+    return jax.tree.map(_of_all, tree) if several() else tree
+
+
+def shapes_of_all(tree: PyTree) -> PyTree:
+    """The shapes of `of_all(tree)`, and where they lie, from the arrays of this process or from their shapes."""
+    return jax.tree.map(_shape_of_all, tree) if several() else tree
+
+
+def of_this(tree: PyTree, like: PyTree) -> PyTree:
+    """The part of this process, placed as in `like`, which are its arrays or their shapes: `of_all` undone."""
+    return jax.tree.map(_of_this, tree, like) if several() else tree
+
+
+def _of_all(leaf: Any) -> Any:
+    if not np.ndim(leaf):
+        return leaf
+    local = jax.device_put(leaf, host_memory()) if isinstance(leaf, np.ndarray) else leaf
+    place = over_all(local.sharding)
+    parts = [shard.data for shard in local.addressable_shards]
+    return jax.make_array_from_single_device_arrays(_shape(local.shape), place, parts)
+
+
+def _shape_of_all(leaf: Any) -> Any:
+    if not leaf.shape:
+        return leaf
+    sharding = None if isinstance(leaf, np.ndarray) else leaf.sharding
+    return jax.ShapeDtypeStruct(
+        _shape(leaf.shape), leaf.dtype, sharding=over_all(sharding or jax.sharding.SingleDeviceSharding(host_memory()))
+    )
+
+
+def _of_this(leaf: Any, like: Any) -> Any:
+    if not np.ndim(leaf):
+        return leaf
+    parts = [shard.data for shard in leaf.addressable_shards]
+    if isinstance(like, np.ndarray):
+        return np.asarray(parts[0])
+    return jax.make_array_from_single_device_arrays(like.shape, like.sharding, parts)
+
+
+def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0] * jax.process_count(), *shape[1:])
+
+
+def over_all(sharding: Sharding) -> NamedSharding:
+    """The sharding over the devices that each process has in the place of those of this one."""
+    if len(sharding.device_set) > 1 and not isinstance(sharding, NamedSharding):
+        raise TypeError(f"seeds do not lie so over devices: {sharding}")
+    own = sharding.mesh.devices.flat if isinstance(sharding, NamedSharding) else sharding.device_set
+    backend = next(iter(own)).platform
+    here = jax.local_devices(backend=backend)
+    places = [here.index(device) for device in own]
+    devices = [jax.local_devices(i, backend)[place] for i in range(jax.process_count()) for place in places]
+    return NamedSharding(Mesh(np.array(devices), (AXIS,)), EACH)
