@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from threading import Timer
 from typing import Any
 
 import jax
@@ -25,6 +26,8 @@ from experiments.build.errors import UserError
 
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 """The variables that say where process 0 can be reached, how many there are, and which one this is."""
+SILENT = 20.0
+"""Seconds of waiting for others after which a process says that it waits."""
 LAST_WORDS = 3.0
 """Seconds that process 0, with which all connections end, waits until the others have said what went wrong, too."""
 
@@ -45,16 +48,20 @@ def joined(config: ConfigDict, variables: Mapping[str, str] = os.environ) -> Con
     # Its own handler would swallow SIGTERM until training begins; a run has handlers itself.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # accelerators have their own
+    where = variables.get(ADDRESS, "the address of process 0")
+    waiting = Timer(SILENT, print, [f"waiting for the other processes at {where}; after five minutes this one gives up"])
+    waiting.start()
     try:
         jax.distributed.initialize(num_processes=numbers[0], process_id=numbers[1])
     except ValueError as error:
         raise ValueError(
-            f"distributed=True needs to know of the other processes ({error}): start it with srun or mpirun, or set "
+            f"distributed=True needs to know of the other processes ({str(error).rstrip('.')}): start it with srun or mpirun, or set "
             f"{ADDRESS}=HOST:PORT of process 0, {COUNT} and {NUMBER}"
         ) from error
     except RuntimeError as error:
-        where = variables.get(ADDRESS, "the address of process 0")
         raise UserError(f"not all processes came together at {where}: {str(error).splitlines()[0]}") from error
+    finally:
+        waiting.cancel()
     cut_cpu(config)  # before jax begins, which asking for the number of processes makes it do
     seeds, count, number = tuple(config.seeds), jax.process_count(), jax.process_index()
     if len(seeds) % count:
@@ -70,10 +77,13 @@ def joined(config: ConfigDict, variables: Mapping[str, str] = os.environ) -> Con
 
 def _numbers(variables: Mapping[str, str]) -> tuple[int | None, int | None]:
     """How many processes there are, and which one this is; None where jax has to find out by itself."""
+    address = variables.get(ADDRESS)
+    if address and not address.rpartition(":")[2].isdecimal():
+        raise ValueError(f"{ADDRESS}={address} names no port; set it to HOST:PORT of process 0, such as node1:1234")
     said = [variables.get(name) for name in (COUNT, NUMBER)]
     if any(each is not None and not each.isdecimal() for each in said) or (None in said and said != [None, None]):
         raise ValueError(
-            f"{COUNT}={said[0]} and {NUMBER}={said[1]} must both be whole numbers, the latter from 0 on, or be unset"
+            f"{COUNT} and {NUMBER} must both be whole numbers, or both be unset, got {said[0]} and {said[1]}"
         )
     count, number = (None if each is None else int(each) for each in said)
     if count is not None and number is not None and number >= count:

@@ -69,8 +69,8 @@ def over_all(sharding: Sharding) -> NamedSharding:
     """The sharding over the devices that each process has in the place of those of this one."""
     if len(sharding.device_set) > 1 and not isinstance(sharding, NamedSharding):
         raise TypeError(f"seeds do not lie so over devices: {sharding}")
-    own = sharding.mesh.devices.flat if isinstance(sharding, NamedSharding) else sharding.device_set
-    backend = next(iter(own)).platform
+    own = list(sharding.mesh.devices.flat if isinstance(sharding, NamedSharding) else sharding.device_set)
+    backend = own[0].platform
     here = jax.local_devices(backend=backend)
     places = [here.index(device) for device in own]
     devices = [jax.local_devices(i, backend)[place] for i in range(jax.process_count()) for place in places]
