@@ -118,7 +118,7 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
     from experiments.build.experiment import setup
     from experiments.build.lanes import lanes_of
     from experiments.build.layers import sparse_layers
-    from experiments.build.processes import is_first, joined, part, wait_for_all
+    from experiments.build.processes import is_first, joined, part, say, wait_for_all
     from experiments.build.slices import own_seeds
     from experiments.record.checkpoints import Checkpoints
     from experiments.record.curves import draw_curves
@@ -148,13 +148,12 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
         layers = sparse_layers(config, experiment.agent, experiment.schedule.lifetime)
         if not quiet:
             print_summary(experiment, folders, layers)
-        if is_first():
-            warn_of_checkpoints(experiment, folders[0])
+        warn_of_checkpoints(experiment, folders[0])
         places = [folder.checkpoint for folder in folders]
         checkpoints = Checkpoints(places[0]) if len(places) == 1 else LaneCheckpoints(places)
         start = _begin(experiment, checkpoints, layers, quiet)
-        if begun and start.step == 0 and is_first():
-            print(f"{places[0].parent} holds no checkpoint beyond frame 0; starting from there")
+        if begun and start.step == 0:
+            say(f"{places[0].parent} holds no checkpoint beyond frame 0; starting from there")
         status = _train(experiment, folders, checkpoints, start, clock, quiet)
         wait_for_all()  # whose metrics are all written
         for folder in folders if is_first() else ():
@@ -193,7 +192,7 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints | LaneCheckpoints, l
     import jax
 
     from experiments.build.layers import check_masks
-    from experiments.build.processes import is_first
+    from experiments.build.processes import say
     from experiments.train.loop import Run
 
     def fresh(keys, scene):
@@ -207,8 +206,8 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints | LaneCheckpoints, l
         return run
     run, envs, failures = found
     run = experiment.go_on(run, envs)
-    for failure in failures if is_first() else ():
-        print(failure)
+    for failure in failures:
+        say(failure)
     if not quiet:
         print(f"resuming at frame {experiment.frame(run.step)} of {experiment.frame(experiment.schedule.total)}")
     return run
@@ -223,7 +222,7 @@ def _train(
     quiet: bool,
 ) -> int:
     """Train to the end, or until Ctrl-C; the exit status."""
-    from experiments.build.processes import is_first
+    from experiments.build.processes import say
     from experiments.record.calendar import stop_step
     from experiments.record.monitor import Monitor, Stopped
     from experiments.record.stopping import Reached, ending_at
@@ -235,14 +234,12 @@ def _train(
         experiment.train(start, ending_at(stop, monitor) if stop < total else monitor, monitor.next_due)
         return 130 if monitor.stopped else 0  # asked for when nothing was left to do
     except Stopped:
-        if is_first():
-            print("\nstopped; the same command goes on from here")
+        say("\nstopped; the same command goes on from here")
         return 130
     except Reached:
         here = max(stop, start.step)
         more = "; a later one goes on from here" if here < total else ""
-        if is_first():
-            print(f"\nended at frame {experiment.frame(here):,}, by stop_at_frame{more}")
+        say(f"\nended at frame {experiment.frame(here):,}, by stop_at_frame{more}")
         return 0
     except UserError:  # says itself what is saved
         raise

@@ -101,6 +101,12 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def say(sentence: str) -> None:
+    """Print it once for all processes."""
+    if is_first():
+        print(sentence)
+
+
 def anywhere(flag: bool) -> bool:
     """Whether it holds in any process; all have to ask, in the same order."""
     return bool(_gathered(np.asarray(flag)).any()) if several() else flag

@@ -13,6 +13,7 @@ from envs.pools.host import HostPool
 from envs.pools.sequence import HostTurns
 from experiments.build.experiment import Experiment, seeds_mode
 from experiments.build.layers import leaf_size
+from experiments.build.processes import say
 from experiments.record.folder import Folder
 from experiments.record.saving import disk_warning
 
@@ -30,12 +31,12 @@ class CompileClock:
 
 
 def warn_of_checkpoints(experiment: Experiment, folder: Folder) -> None:
-    """Print a sentence where the checkpoints may not fit, or take long to write."""
+    """Say where the checkpoints may not fit, or take long to write."""
     # All but what of one is small: networks with their optimisers, and replays.
     learner = leaf_bytes(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
     warning = disk_warning(folder.root, len(experiment.config.seeds) * (learner + experiment.replay.nbytes))
     if warning:
-        print(warning)
+        say(warning)
 
 
 def print_summary(experiment: Experiment, folders: Sequence[Folder], layers: list[tuple[str, int, int, int]]) -> None:
