@@ -49,7 +49,9 @@ def joined(config: ConfigDict, variables: Mapping[str, str] = os.environ) -> Con
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # accelerators have their own
     where = variables.get(ADDRESS, "the address of process 0")
-    waiting = Timer(SILENT, print, [f"waiting for the other processes at {where}; after five minutes this one gives up"])
+    waiting = Timer(
+        SILENT, print, [f"waiting for the other processes at {where}; after five minutes this one gives up"]
+    )
     waiting.start()
     try:
         jax.distributed.initialize(num_processes=numbers[0], process_id=numbers[1])

@@ -33,7 +33,9 @@ def config_of(**settings):
 
 
 def test_a_slice_is_not_shared_again():
-    with pytest.raises(ValueError, match=r"^slice=0/2 and distributed=True both share the seeds among processes; leave"):
+    with pytest.raises(
+        ValueError, match=r"^slice=0/2 and distributed=True both share the seeds among processes; leave"
+    ):
         validate(config_of(slice="0/2"))
 
 
@@ -41,7 +43,10 @@ def test_a_slice_is_not_shared_again():
     ("variables", "told"),
     [
         ({"JAX_COORDINATOR_ADDRESS": "node"}, "JAX_COORDINATOR_ADDRESS=node names no port; set it to HOST:PORT"),
-        ({"JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2 must be less than JAX_NUM_PROCESSES=2: the first process is number 0"),
+        (
+            {"JAX_PROCESS_ID": "2"},
+            "JAX_PROCESS_ID=2 must be less than JAX_NUM_PROCESSES=2: the first process is number 0",
+        ),
         ({"JAX_PROCESS_ID": "-1"}, "must both be whole numbers, or both be unset, got 2 and -1"),
         ({"JAX_NUM_PROCESSES": "two"}, "must both be whole numbers, or both be unset, got two and 1"),
     ],
@@ -68,7 +73,9 @@ def test_seeds_are_equal_parts_in_their_order(monkeypatch):
     own = processes.joined(config, TOGETHER)
     assert own.seeds == (9, 1) and not own.distributed and config.seeds == (4, 3, 9, 1)
     assert asked == [{"num_processes": 2, "process_id": 1}] and not ended
-    with pytest.raises(ValueError, match="3 seeds cannot be shared so by 2 processes; give a multiple of 2 seeds, or let"):
+    with pytest.raises(
+        ValueError, match="3 seeds cannot be shared so by 2 processes; give a multiple of 2 seeds, or let"
+    ):
         processes.joined(config_of(seeds=(0, 1, 2)), TOGETHER)
     assert ended
 
