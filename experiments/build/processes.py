@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from operator import itemgetter
 from threading import Timer
 from typing import Any
 
@@ -49,16 +50,14 @@ def joined(config: ConfigDict, variables: Mapping[str, str] = os.environ) -> Con
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # accelerators have their own
     where = variables.get(ADDRESS, "the address of process 0")
-    waiting = Timer(
-        SILENT, print, [f"waiting for the other processes at {where}; after five minutes this one gives up"]
-    )
+    waiting = Timer(SILENT, print, [f"waiting for the other processes at {where}, five minutes at most"])
     waiting.start()
     try:
         jax.distributed.initialize(num_processes=numbers[0], process_id=numbers[1])
     except ValueError as error:
         raise ValueError(
-            f"distributed=True needs to know of the other processes ({str(error).rstrip('.')}): start it with srun or mpirun, or set "
-            f"{ADDRESS}=HOST:PORT of process 0, {COUNT} and {NUMBER}"
+            f"distributed=True needs to know of the other processes ({str(error).rstrip('.')}): start it with srun or "
+            f"mpirun, or set {ADDRESS}=HOST:PORT of process 0, {COUNT} and {NUMBER}"
         ) from error
     except RuntimeError as error:
         raise UserError(f"not all processes came together at {where}: {str(error).splitlines()[0]}") from error
@@ -89,7 +88,7 @@ def _numbers(variables: Mapping[str, str]) -> tuple[int | None, int | None]:
         )
     count, number = (None if each is None else int(each) for each in said)
     if count is not None and number is not None and number >= count:
-        raise ValueError(f"{NUMBER}={number} must be less than {COUNT}={count}: the first process is number 0")
+        raise ValueError(f"{NUMBER}={number} must be less than {COUNT}={count}: the first is number 0")
     return count, number
 
 
@@ -128,8 +127,8 @@ def brought_to_first(tree: PyTree) -> list[PyTree]:
     """What each process has, for process 0, as NumPy's arrays; nothing for the others."""
     if not several():
         return [tree]
-    found = _gathered(tree)
-    return [jax.tree.map(lambda leaf: leaf[i], found) for i in range(jax.process_count())] if is_first() else []
+    found, each = _gathered(tree), range(jax.process_count() if is_first() else 0)
+    return [jax.tree.map(itemgetter(i), found) for i in each]
 
 
 def _gathered(tree: PyTree) -> Any:

@@ -36,9 +36,7 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
         if config.stop_after:
             raise ValueError("a sweep takes a run that stops by itself for one that was killed; leave stop_after empty")
         if config.distributed:
-            raise ValueError(
-                "a sweep starts one process for each run; leave distributed=False, or share seeds by slice"
-            )
+            raise ValueError("a sweep starts one process for each run; leave distributed=False, or take slice")
         folder = Folder(config)
         said = resolved(config) | {"exp_id": ""}
         total = make_schedule(config).total

@@ -100,8 +100,7 @@ class Checkpoints:
         items["envs"] = ocp.args.StandardRestore(shapes_of_all(envs))
         failures = []
         for step in sorted(self.steps if steps is None else steps, reverse=True):
-            # The sums take reading all of it, which one process does for all.
-            found, why = _attempt(lambda: check_sums(self._folder / str(step)) if is_first() else None)  # noqa: B023
+            found, why = _attempt(partial(self._check, step))
             if not why:
                 found, why = _attempt(partial(self._manager.restore, step, args=ocp.args.Composite(**items)))
             if why:
@@ -118,6 +117,10 @@ class Checkpoints:
         if failures:
             raise ValueError(_none_readable(self._folder, failures[0][1]))
         return None
+
+    def _check(self, step: int) -> None:
+        if is_first():  # for all, since it takes reading every byte
+            check_sums(self._folder / str(step))
 
     def set_aside(self, step: int, reason: str) -> str:
         """Take a checkpoint that cannot be used out of the way of later ones; nothing is deleted."""

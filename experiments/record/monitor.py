@@ -220,9 +220,10 @@ class Monitor:
         if what != "stop" or not anywhere(bool(found)):
             return run
         self.save(run)
+        told = "; ".join(map(str, found)) or "a seed of another process diverged"
         raise UserError(
-            f"{'; '.join(map(str, found)) or 'a seed of another process diverged'}; the run is saved, and goes on without what diverged with "
-            "--config.on_divergence=freeze, or with new networks for it with restart"
+            f"{told}; the run is saved, and goes on without what diverged with --config.on_divergence=freeze, or with new "
+            "networks for it with restart"
         )
 
     def _write(self, run: Run, values: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Processes that share the seeds of a run: what they refuse, and that two of them are one, also after a stop or a kill."""
+"""Processes that share the seeds of a run: what they refuse; two of them are one, also after a stop or a kill."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def test_a_slice_is_not_shared_again():
         ({"JAX_COORDINATOR_ADDRESS": "node"}, "JAX_COORDINATOR_ADDRESS=node names no port; set it to HOST:PORT"),
         (
             {"JAX_PROCESS_ID": "2"},
-            "JAX_PROCESS_ID=2 must be less than JAX_NUM_PROCESSES=2: the first process is number 0",
+            "JAX_PROCESS_ID=2 must be less than JAX_NUM_PROCESSES=2: the first is number 0",
         ),
         ({"JAX_PROCESS_ID": "-1"}, "must both be whole numbers, or both be unset, got 2 and -1"),
         ({"JAX_NUM_PROCESSES": "two"}, "must both be whole numbers, or both be unset, got two and 1"),
@@ -140,7 +140,9 @@ def _told(text):
 
 
 def steps_in(results):
-    return {int(path.name) for path in results.glob("**/checkpoint/*") if path.name.isdigit()}
+    """Of all checkpoints, of lanes too; what is being written elsewhere is not looked at."""
+    found = [path for depth in ("*", "*/*") for path in results.glob(f"{depth}/checkpoint/*")]
+    return {int(path.name) for path in found if path.name.isdigit()}
 
 
 def what_a_run_left(results):
