@@ -37,19 +37,18 @@ def of_this(tree: PyTree, like: PyTree) -> PyTree:
 def _of_all(leaf: Any) -> Any:
     if not np.ndim(leaf):
         return leaf
-    local = jax.device_put(leaf, host_memory()) if isinstance(leaf, np.ndarray) else leaf
-    place = over_all(local.sharding)
-    parts = [shard.data for shard in local.addressable_shards]
-    return jax.make_array_from_single_device_arrays(_shape(local.shape), place, parts)
+    own = _devices(leaf.sharding, leaf.ndim) if isinstance(leaf, jax.Array) else None
+    if own is None:  # the host's array, or part of one that lies over several devices
+        leaf, own = jax.device_put(leaf, host_memory()), [host_memory()]
+    parts = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(_shape(leaf.shape), _over_all(own), parts)
 
 
 def _shape_of_all(leaf: Any) -> Any:
     if not leaf.shape:
         return leaf
-    sharding = None if isinstance(leaf, np.ndarray) else leaf.sharding
-    return jax.ShapeDtypeStruct(
-        _shape(leaf.shape), leaf.dtype, sharding=over_all(sharding or jax.sharding.SingleDeviceSharding(host_memory()))
-    )
+    own = None if isinstance(leaf, np.ndarray) else _devices(leaf.sharding, len(leaf.shape))
+    return jax.ShapeDtypeStruct(_shape(leaf.shape), leaf.dtype, sharding=_over_all(own or [host_memory()]))
 
 
 def _of_this(leaf: Any, like: Any) -> Any:
@@ -65,13 +64,20 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0] * jax.process_count(), *shape[1:])
 
 
-def over_all(sharding: Sharding) -> NamedSharding:
-    """The sharding over the devices that each process has in the place of those of this one."""
-    if len(sharding.device_set) > 1 and not isinstance(sharding, NamedSharding):
-        raise TypeError(f"seeds do not lie so over devices: {sharding}")
-    own = list(sharding.mesh.devices.flat if isinstance(sharding, NamedSharding) else sharding.device_set)
+def _over_all(own: list[jax.Device]) -> NamedSharding:
+    """Over the devices that each process has in the place of those of this one."""
     backend = own[0].platform
     here = jax.local_devices(backend=backend)
     places = [here.index(device) for device in own]
     devices = [jax.local_devices(i, backend)[place] for i in range(jax.process_count()) for place in places]
     return NamedSharding(Mesh(np.array(devices), (AXIS,)), EACH)
+
+
+def _devices(sharding: Sharding, axes: int) -> list[jax.Device] | None:
+    """The devices on which equally many of the seeds lie, in their order; None where they lie otherwise."""
+    if len(sharding.device_set) == 1:
+        return list(sharding.device_set)
+    mesh = getattr(sharding, "mesh", None)
+    if isinstance(mesh, Mesh) and sharding.is_equivalent_to(NamedSharding(mesh, EACH), axes):
+        return list(mesh.devices.flat)
+    return None

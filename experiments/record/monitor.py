@@ -222,8 +222,8 @@ class Monitor:
         self.save(run)
         told = "; ".join(map(str, found)) or "a seed of another process diverged"
         raise UserError(
-            f"{told}; the run is saved, and goes on without what diverged with --config.on_divergence=freeze, or with new "
-            "networks for it with restart"
+            f"{told}; the run is saved, and goes on without what diverged with --config.on_divergence=freeze, or with "
+            "new networks for it with restart"
         )
 
     def _write(self, run: Run, values: dict[str, np.ndarray]) -> None:
