@@ -64,7 +64,7 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0] * jax.process_count(), *shape[1:])
 
 
-def _over_all(own: list[jax.Device]) -> NamedSharding:
+def _over_all(own: list[Any]) -> NamedSharding:
     """Over the devices that each process has in the place of those of this one."""
     backend = own[0].platform
     here = jax.local_devices(backend=backend)
@@ -73,7 +73,7 @@ def _over_all(own: list[jax.Device]) -> NamedSharding:
     return NamedSharding(Mesh(np.array(devices), (AXIS,)), EACH)
 
 
-def _devices(sharding: Sharding, axes: int) -> list[jax.Device] | None:
+def _devices(sharding: Sharding, axes: int) -> list[Any] | None:
     """The devices on which equally many of the seeds lie, in their order; None where they lie otherwise."""
     if len(sharding.device_set) == 1:
         return list(sharding.device_set)
