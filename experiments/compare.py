@@ -57,6 +57,8 @@ def compare(config: ConfigDict, argv: list[str]) -> int:
         raise ValueError(
             f"stop_at_frame={config.stop_at_frame} ends runs early, and the table is of whole ones; leave it at 0"
         )
+    if config.distributed:
+        raise ValueError("distributed=True shares the seeds of one run, and a comparison starts many; leave it False")
     if config.slice:
         raise ValueError(f"slice={config.slice} trains some of the seeds, and the table is of all; leave it empty")
     validate(config)

@@ -36,7 +36,15 @@ UNREAD = {"int()": "a whole number", "to float": "a number", "Non-boolean": "Tru
 
 def main(argv: list[str]) -> int:
     """Run the experiment of `--config`; the exit status is 0, 2 for a setting that cannot be, 130 after Ctrl-C."""
-    return command(argv, lambda config: run(config, QUIET.value))
+    status = 1
+    try:
+        status = command(argv, lambda config: run(config, QUIET.value))
+        return status
+    finally:
+        if "jax" in sys.modules:
+            from experiments.build.processes import end_alone
+
+            end_alone(status)
 
 
 def command(argv: list[str], program: Callable[[ConfigDict], int]) -> int:
@@ -105,10 +113,12 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
     """
     keep_freed_memory()
     # Imported here, so that a mistyped command is answered at once.
+    from experiments.build.checks import validate
     from experiments.build.compile_cache import keep_compiled
     from experiments.build.experiment import setup
     from experiments.build.lanes import lanes_of
     from experiments.build.layers import sparse_layers
+    from experiments.build.processes import is_first, joined, part, say, wait_for_all
     from experiments.build.slices import own_seeds
     from experiments.record.checkpoints import Checkpoints
     from experiments.record.curves import draw_curves
@@ -125,11 +135,16 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
         if config.compile_cache:
             keep_compiled()
         config.replay.store = lanes[0].replay.store  # perhaps the choice of then
-        experiment = setup(own_seeds(config))
+        for lane in lanes:
+            validate(lane)  # before processes wait for one another
+        experiment = setup(joined(own_seeds(config)))
+        quiet = quiet or not is_first()
         begun = config.resume and any(folder.config.exists() for folder in folders)
         for folder, lane in zip(folders, lanes, strict=True):
             lane.replay.store = experiment.config.replay.store  # the choice of now
-            open_folder(folder, lane)
+            if is_first():
+                open_folder(folder, lane)
+        wait_for_all()
         layers = sparse_layers(config, experiment.agent, experiment.schedule.lifetime)
         if not quiet:
             print_summary(experiment, folders, layers)
@@ -138,9 +153,10 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
         checkpoints = Checkpoints(places[0]) if len(places) == 1 else LaneCheckpoints(places)
         start = _begin(experiment, checkpoints, layers, quiet)
         if begun and start.step == 0:
-            print(f"{places[0].parent} holds no checkpoint beyond frame 0; starting from there")
+            say(f"{places[0].parent} holds no checkpoint beyond frame 0; starting from there")
         status = _train(experiment, folders, checkpoints, start, clock, quiet)
-        for folder in folders:
+        wait_for_all()  # whose metrics are all written
+        for folder in folders if is_first() else ():
             if any(folder.root.glob("*/metrics.jsonl")):
                 draw_curves(folder.root)
     except CURABLE as error:
@@ -154,6 +170,7 @@ def run(config: ConfigDict, quiet: bool = False) -> int:
             experiment.close()
     if not quiet:
         print(f"results in {', '.join(str(folder.root) for folder in folders)}")
+    part()
     return status
 
 
@@ -175,6 +192,7 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints | LaneCheckpoints, l
     import jax
 
     from experiments.build.layers import check_masks
+    from experiments.build.processes import say
     from experiments.record.summary import tell_memory
     from experiments.train.loop import Run
 
@@ -192,7 +210,7 @@ def _begin(experiment: Experiment, checkpoints: Checkpoints | LaneCheckpoints, l
     run, envs, failures = found
     run = experiment.go_on(run, envs)
     for failure in failures:
-        print(failure)
+        say(failure)
     if not quiet:
         print(f"resuming at frame {experiment.frame(run.step)} of {experiment.frame(experiment.schedule.total)}")
     return run
@@ -207,6 +225,7 @@ def _train(
     quiet: bool,
 ) -> int:
     """Train to the end, or until Ctrl-C; the exit status."""
+    from experiments.build.processes import say
     from experiments.record.calendar import stop_step
     from experiments.record.monitor import Monitor, Stopped
     from experiments.record.stopping import Reached, ending_at
@@ -218,12 +237,12 @@ def _train(
         experiment.train(start, ending_at(stop, monitor) if stop < total else monitor, monitor.next_due)
         return 130 if monitor.stopped else 0  # asked for when nothing was left to do
     except Stopped:
-        print("\nstopped; the same command goes on from here")
+        say("\nstopped; the same command goes on from here")
         return 130
     except Reached:
         here = max(stop, start.step)
         more = "; a later one goes on from here" if here < total else ""
-        print(f"\nended at frame {experiment.frame(here):,}, by stop_at_frame{more}")
+        say(f"\nended at frame {experiment.frame(here):,}, by stop_at_frame{more}")
         return 0
     except UserError:  # says itself what is saved
         raise

@@ -201,6 +201,11 @@ class RunSettings:
         "this process trains seeds[i::n]: i/n with i from 0, such as 0/4; auto: as SLURM or Open MPI number their "
         "processes; empty: all",
     )
+    distributed: bool = setting(
+        False,
+        "processes that jax.distributed brings together, as started by SLURM, Open MPI or JAX_COORDINATOR_ADDRESS and "
+        "its like, train equal parts of the seeds and save together; docs/sweeps.md",
+    )
     over_seeds: Literal["auto", "vmap", "map", "shard"] = setting(
         "auto",
         "on one device, batched (vmap) or one after another in one program (map); shard: over all devices, and on each "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import jax
@@ -13,18 +14,19 @@ from experiments.train.devices import AXIS, SeedDevices
 
 
 def choose_devices(config: ConfigDict) -> SeedDevices:
-    """The devices that `devices` and `over_seeds` ask for, no more than the seeds need.
+    """The devices of this process that `devices` and `over_seeds` ask for, no more than its seeds need.
 
-    A CPU is cut into as many devices as are wanted. That is possible until jax has begun.
+    Where a run has several processes, each takes as many.
 
     Raises:
         ValueError: there are too few.
     """
     seeds, wanted = len(config.seeds), config.devices
-    if config.over_seeds in ("vmap", "map") or wanted == 1:
+    cut_cpu(config, seeds)
+    if _on_one(config):
         return SeedDevices(seeds)
-    _cut_cpu(min(seeds, wanted or (_cores() if config.over_seeds == "shard" else 1)))
-    there = jax.local_devices()
+    fewest = min(len(jax.local_devices(i)) for i in range(jax.process_count()))
+    there = jax.local_devices()[:fewest]
     if wanted > len(there) and seeds > len(there):
         cure = (
             "jax has begun with so many in this process; start another one"
@@ -39,8 +41,15 @@ def choose_devices(config: ConfigDict) -> SeedDevices:
     return SeedDevices(seeds, Mesh(np.array(there[:used]), (AXIS,)) if used > 1 else None)
 
 
-def _cut_cpu(count: int) -> None:
-    """Let jax see the CPU as `count` devices, if it has not begun and nobody has told it otherwise."""
+def _on_one(config: ConfigDict) -> bool:
+    return config.over_seeds in ("vmap", "map") or config.devices == 1
+
+
+def cut_cpu(config: ConfigDict, most: float = math.inf) -> None:
+    """Let jax see the CPU as the devices that are wanted, if it has not begun and nobody has told it otherwise."""
+    if _on_one(config):
+        return
+    count = min(most, config.devices or (_cores() if config.over_seeds == "shard" else 1))
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if count < 2 or told or jax.config.values["jax_num_cpu_devices"] > 0:
         return

@@ -24,6 +24,7 @@ from experiments.build.devices import choose_devices
 from experiments.build.environment import kind_of, make_device_envs, open_host_pools
 from experiments.build.lanes import check_traced, lanes_of, numbers_of, of_all_rows, with_numbers
 from experiments.build.learning import make_learning
+from experiments.build.processes import least
 from experiments.build.replay import check_memory, choose_store, free_memory, total_memory
 from experiments.build.tasks import make_tasks
 from experiments.train.devices import ONE_DEVICE, SeedDevices, spread_steps
@@ -236,8 +237,8 @@ def _parts(
 ) -> Parts:
     schedule = make_schedule(config, tasks)
     check_window(config, schedule.lifetime)
-    free = free_memory()
-    room = min(total_memory() / 2, 0.9 * free) * len(config.seeds) / devices.in_one_memory
+    free = int(least(free_memory()))
+    room = min(least(total_memory()) / 2, 0.9 * free) * len(config.seeds) / devices.in_one_memory
     store, why = choose_store(config, spec, room)
     for each in (config, *lanes):
         each.replay.store = store  # what a resumed run has to go on with, whatever memory there is then

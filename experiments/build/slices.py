@@ -30,11 +30,16 @@ def slice_of(config: ConfigDict, variables: Mapping[str, str] = os.environ) -> S
     """The slice that a config asks for; None where one process trains all seeds, which 0/1 says, too.
 
     Raises:
-        ValueError: `slice` says none, or has more processes than there are seeds.
+        ValueError: `slice` says none, or has more processes than there are seeds, or `distributed` shares them, too.
     """
     text = config.get("slice", "")
     if not text:
         return None
+    if config.get("distributed", False):
+        raise ValueError(
+            f"slice={text} and distributed=True both share the seeds among processes; leave slice empty, or, for "
+            "processes that need not start together, set --config.distributed=False"
+        )
     said = text
     if text == "auto":
         numbers = [(variables[i], variables[n]) for i, n in NUMBERED_BY if i in variables and n in variables]

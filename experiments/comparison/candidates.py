@@ -14,6 +14,7 @@ SAME_FOR_ALL = (
     "preset",
     "seeds",
     "slice",
+    "distributed",
     "total_frames",
     "seed_frames",
     "stop_at_frame",

@@ -35,6 +35,8 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
             raise ValueError("a sweep goes on where it was stopped, so leave resume=True and overwrite=False")
         if config.stop_after:
             raise ValueError("a sweep takes a run that stops by itself for one that was killed; leave stop_after empty")
+        if config.distributed:
+            raise ValueError("a sweep starts one process for each run; leave distributed=False, or take slice")
         folder = Folder(config)
         said = resolved(config) | {"exp_id": ""}
         total = make_schedule(config).total

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from jaxtyping import Bool, Int
 
 from envs.pools.host import Snapshot
 from envs.types import EnvState
+from experiments.build.processes import anywhere, is_first, wait_for_all
+from experiments.record.global_arrays import of_all, of_this, shapes_of_all
 from experiments.record.sums import check_sums, first_line, write_sums
 from experiments.train.loop import Run
 from experiments.train.state import RolloutState
@@ -48,6 +51,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         self._folder = folder.absolute()
         lost = _unlistable(self._folder)
+        wait_for_all()
         if lost and len(lost) == sum(each.name.isdigit() for each in self._folder.iterdir()):
             raise ValueError(_none_readable(self._folder, f"the metadata of {lost[-1]} is damaged"))
         self._lost = [(step, self._rename(step)) for step in lost]
@@ -57,11 +61,12 @@ class Checkpoints:
         """Write a checkpoint of `run`; a kill in the middle leaves the one before it untouched."""
         if run.step in self._manager.all_steps():
             return
-        replay, rest = _split(run)
+        (replay, rest), envs = of_all((_split(run), envs))
         items = {name: ocp.args.StandardSave(tree) for name, tree in (("replay", replay), ("state", rest))}
         self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
         self._manager.wait_until_finished()
-        write_sums(self._folder / str(run.step))
+        if is_first():
+            write_sums(self._folder / str(run.step))
 
     @property
     def newest(self) -> int | None:
@@ -90,28 +95,32 @@ class Checkpoints:
             ValueError: there are checkpoints, and none can be read.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _split(like))
-        items = {name: ocp.args.StandardRestore(tree) for name, tree in zip(("replay", "state"), abstract, strict=True)}
+        replay, rest = shapes_of_all(abstract)
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in (("replay", replay), ("state", rest))}
+        items["envs"] = ocp.args.StandardRestore(shapes_of_all(envs))
         failures = []
         for step in sorted(self.steps if steps is None else steps, reverse=True):
-            try:
-                check_sums(self._folder / str(step))
-                found = self._manager.restore(
-                    step, args=ocp.args.Composite(**items, envs=ocp.args.StandardRestore(envs))
-                )
-            except (MemoryError, PermissionError):
-                raise
-            # Anything else can come out of a damaged file; it is reported, and the next older one is tried.
-            except Exception as error:
-                failures.append((step, first_line(error)))
+            found, why = _attempt(partial(self._check, step))
+            if not why:
+                found, why = _attempt(partial(self._manager.restore, step, args=ocp.args.Composite(**items)))
+            if why:
+                failures.append((step, why))
                 continue
-            learner, rollout = found["state"]
-            rollout = replace(rollout, replay_state=found["replay"])
+            (learner, rollout), replay = (
+                of_this(found[name], part) for name, part in (("state", abstract[1]), ("replay", abstract[0]))
+            )
+            rollout = replace(rollout, replay_state=replay)
             sentences = [_aside(step, name, "its metadata is damaged") for step, name in self._lost]
             sentences += [self.set_aside(*failure) for failure in failures]
-            return Run(step, replace(like.learner, **learner, numbers=None), rollout), found["envs"], sentences
+            run = Run(step, replace(like.learner, **learner, numbers=None), rollout)
+            return run, of_this(found["envs"], envs), sentences
         if failures:
             raise ValueError(_none_readable(self._folder, failures[0][1]))
         return None
+
+    def _check(self, step: int) -> None:
+        if is_first():  # for all, since it takes reading every byte
+            check_sums(self._folder / str(step))
 
     def set_aside(self, step: int, reason: str) -> str:
         """Take a checkpoint that cannot be used out of the way of later ones; nothing is deleted."""
@@ -123,12 +132,28 @@ class Checkpoints:
         aside = self._folder / f"{step}.unreadable"
         while aside.exists():
             aside = aside.with_name(aside.name + "+")
-        (self._folder / str(step)).rename(aside)
+        wait_for_all()
+        if is_first():
+            (self._folder / str(step)).rename(aside)
+        wait_for_all()
         return aside.name
 
     def close(self) -> None:
         """Release what orbax holds."""
         self._manager.close()
+
+
+def _attempt(read: Callable[[], Any]) -> tuple[Any, str]:
+    """What `read` gives, and why it cannot, for all processes if for one; else ""."""
+    found, why = None, ""
+    try:
+        found = read()
+    except (MemoryError, PermissionError):
+        raise
+    # Anything else can come out of a damaged file; it is reported, and the next older one is tried.
+    except Exception as error:
+        why = first_line(error)
+    return found, (why or "another process cannot read it") if anywhere(bool(why)) else ""
 
 
 def _aside(step: int, name: str, reason: str) -> str:

@@ -32,6 +32,7 @@ NOT_COMPARED = (
     "env.workers",
     "env.worker_timeout",
     "slice",
+    "distributed",
     "over_seeds",
     "devices",
     "deterministic",

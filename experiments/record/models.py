@@ -17,16 +17,28 @@ from jaxtyping import Array, Key, PyTree
 import ne_jax
 from agents.types import Agent, AgentState
 from agents.updates import TrainState
+from experiments.build.processes import brought_to_first, several
+from experiments.record.folder import Folder
 from experiments.record.sums import check_sums, first_line, write_sums
 from experiments.train.seeds import over_seeds
 
 
-def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | None = None) -> None:
-    """Write one seed's networks: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone.
+def save_models(folder: Folder, seed: int, state: AgentState, seed_index: int) -> None:
+    """Write one seed's networks with the run's config; where a run has several processes, such a seed's of each.
 
-    Args:
-        config: the run's `config.json`, of which a copy goes beside them.
+    Process 0 writes them all, for orbax writes nothing that another process has alone.
     """
+    for own, tree in brought_to_first((np.uint32(seed), networks_of(state, seed_index))):
+        write_networks(folder.seed(int(own)) / "model", tree, folder.config)
+
+
+def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | None = None) -> None:
+    """Write one seed's networks. `config`: the run's `config.json`, of which a copy goes beside them."""
+    write_networks(folder, networks_of(state, seed_index), config)
+
+
+def networks_of(state: AgentState, seed_index: int) -> dict[str, Any]:
+    """One seed's: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
     # On one device, for what reads them may have no more.
     state = jax.device_put(jax.tree.map(lambda leaf: leaf[seed_index], state), jax.local_devices()[0])
     tree: dict[str, Any] = {}
@@ -35,8 +47,15 @@ def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | 
             tree[name] = {"params": part.params, "masks": _masks(part)}
         elif isinstance(part, dict):
             tree[name] = {"params": part}
+    return tree
+
+
+def write_networks(folder: Path, tree: PyTree, config: Path | None = None) -> None:
+    """Write what `networks_of` gives, whole or not at all."""
     part = folder.absolute().with_name(folder.name + ".part")
-    with ocp.StandardCheckpointer() as checkpointer:
+    alone = {"active_processes": {0}} if several() else {}
+    options = ocp.options.MultiprocessingOptions(**alone)
+    with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
         checkpointer.save(part, tree, force=True)
     if config is not None:
         shutil.copyfile(config, part / "config.json")

@@ -16,20 +16,21 @@ from tqdm import tqdm
 from experiments.build.checks import seconds_of
 from experiments.build.errors import UserError
 from experiments.build.experiment import Experiment
+from experiments.build.processes import anywhere, is_first, several
 from experiments.record.calendar import Calendar, stop_step
 from experiments.record.checkpoints import Checkpoints
 from experiments.record.divergence import COLUMN, RESTARTS, DivergenceGuard, without_frozen
 from experiments.record.folder import Folder
 from experiments.record.lane_checkpoints import LaneCheckpoints
 from experiments.record.metrics_files import SeedWriter, read_metrics
-from experiments.record.models import save_model
+from experiments.record.models import save_models
 from experiments.record.progress import SHARE, Progress
 from experiments.record.readings import Readings
 from experiments.record.remaining import RemainingTime, regular
 from experiments.record.saturation import SaturationGuard
 from experiments.record.saving import saving
 from experiments.record.shares import Shares
-from experiments.record.stopping import StopRequest
+from experiments.record.stopping import SAVES, SAVES_TOGETHER, StopRequest
 from experiments.record.summary import CompileClock
 from experiments.record.video import grid, write_video
 from experiments.record.wandb_runs import WandbRun
@@ -72,7 +73,7 @@ class Monitor:
         self.next_due = self._calendar.next_due
         self._tasks = experiment.tasks
         self._places = [(folders[row.lane], row.seed) for row in experiment.rows]
-        self._redo = begin > 0 and self._calendar.due(begin).row and not self._is_written(begin)
+        self._redo = begin > 0 and self._calendar.due(begin).row and anywhere(not self._is_written(begin))
         frame = experiment.frame(begin) - self._redo
         lanes = experiment.lanes or (config,)
         runs = [
@@ -101,7 +102,8 @@ class Monitor:
         self._clock, self._clock_step = time.perf_counter(), begin
         self._readings = Readings(experiment)
         limit = seconds_of(config.stop_after)
-        self.stopped = StopRequest(clock.begun + limit if limit else None)
+        told = (SAVES_TOGETHER if several() else SAVES) if is_first() else None
+        self.stopped = StopRequest(clock.begun + limit if limit else None, told)
         """Whether the run was asked to stop."""
         self._last: Run | None = None
         """What it was called with, until it is done."""
@@ -116,7 +118,9 @@ class Monitor:
             return run
         evaluation, log, measured, save = due = self._calendar.due(step)
         failure = self._experiment.pool.failure
-        if not (due.row or save or failure or self.stopped):
+        if failure and several():  # the others are elsewhere, and no checkpoint is of this process alone
+            raise UserError(f"{failure}; the same commands, in all processes, go on from the newest checkpoint")
+        if not (due.row or save or failure or (self.stopped and not several())):
             self._last = None
             return run
         jax.block_until_ready((run.learner.metrics, run.rollout.episode_step))
@@ -140,7 +144,9 @@ class Monitor:
         if log:
             run = self._last = self._next_interval(run, started)  # its row is written
             run = self._last = self._after_divergence(run)
-        stop = bool(self.stopped)  # perhaps only since the evaluation began
+        stop = anywhere(bool(self.stopped))  # perhaps only since the evaluation began
+        if stop:
+            self.stopped.ask("another process was asked to")
         if save or stop or failure:
             with self._remaining.timed("checkpoint"):
                 self.save(run)
@@ -163,15 +169,16 @@ class Monitor:
         with saving(self._folders, self._checkpoints):
             # The models first: a kill in between is then made good when the run resumes from the checkpoint before.
             for i, (folder, seed) in enumerate(self._places):
-                save_model(folder.seed(seed) / "model", run.learner.agent, i, folder.config)
+                save_models(folder, seed, run.learner.agent, i)
             self._checkpoints.save(*self._experiment.kept(run))
 
     def rescue(self) -> str:
         """After an error: save the run as it is, if the error was between two steps; in words, what came of it.
 
-        In the middle of a step there is nothing whole to save: an update takes the place of what was before it.
+        In the middle of a step there is nothing whole to save: an update takes the place of what was before it. Of
+        several processes none saves alone.
         """
-        run, saved = self._last, self._checkpoints.newest
+        run, saved = None if several() else self._last, self._checkpoints.newest
         if run is not None and run.step != saved:
             try:
                 self.save(run)
@@ -208,14 +215,15 @@ class Monitor:
             UserError: the run is to stop, and is saved.
         """
         what, found = self._experiment.config.on_divergence, [each for each in self.divergence.found if each]
-        if not found or what == "freeze":
-            return run
-        if what == "restart":
+        if what == "restart" and found:
             return self.divergence.restart(run)
+        if what != "stop" or not anywhere(bool(found)):
+            return run
         self.save(run)
+        told = "; ".join(map(str, found)) or "a seed of another process diverged"
         raise UserError(
-            f"{'; '.join(map(str, found))}; the run is saved, and goes on without what diverged with "
-            "--config.on_divergence=freeze, or with new networks for it with restart"
+            f"{told}; the run is saved, and goes on without what diverged with --config.on_divergence=freeze, or with "
+            "new networks for it with restart"
         )
 
     def _write(self, run: Run, values: dict[str, np.ndarray]) -> None:
@@ -288,7 +296,8 @@ class Monitor:
                 frame, path = experiment.frame(step), folder.video(seed, experiment.frame(step))
                 write_video(path, frames[i], fps)
                 self._writers[i].film(step, frame, frames[i], fps, path)
-            for folder, each in zip(self._folders, np.split(frames, len(self._folders)), strict=True):
+            lanes = np.split(frames, len(self._folders)) if is_first() else ()  # one file, of the first process's seeds
+            for folder, each in zip(self._folders, lanes):
                 write_video(folder.grid, grid(each), fps)
         except (RuntimeError, OSError) as error:
             tqdm.write(f"the video at frame {experiment.frame(step)} could not be written: {error}")

@@ -12,6 +12,8 @@ from experiments.train.loop import Callback, Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C; what SLURM and machines that may be taken away send, some time before they kill."""
+SAVES, SAVES_TOGETHER = "saving a checkpoint", "at the next log point all processes save a checkpoint"
+"""What comes of a request to stop."""
 
 
 class Reached(Exception):
@@ -44,15 +46,16 @@ class StopRequest:
 
     Args:
         deadline: the `time.monotonic()` from which on it asks by itself; None: never.
+        then: what comes of it, as it is told; None: it is not told.
     """
 
-    def __init__(self, deadline: float | None = None) -> None:
-        self._deadline, self._asked = deadline, False
+    def __init__(self, deadline: float | None = None, then: str | None = SAVES) -> None:
+        self._deadline, self._then, self._asked = deadline, then, False
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def __bool__(self) -> bool:
         if not self._asked and self._deadline is not None and time.monotonic() >= self._deadline:
-            self._ask("the time of stop_after is over")
+            self.ask("the time of stop_after is over")
         return self._asked
 
     def close(self) -> None:
@@ -65,10 +68,10 @@ class StopRequest:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
-        self._ask("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+        self.ask("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
-    def _ask(self, why: str) -> None:
+    def ask(self, why: str) -> None:
+        """Ask from within, for such a reason, if nothing has asked yet."""
+        if not self._asked and self._then is not None:
+            tqdm.write(f"stopping ({why}): {self._then} (Ctrl-C stops at once and loses what came after the last one)")
         self._asked = True
-        tqdm.write(
-            f"stopping ({why}): saving a checkpoint (Ctrl-C stops at once and loses what came after the last one)"
-        )

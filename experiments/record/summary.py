@@ -14,6 +14,7 @@ from envs.pools.sequence import HostTurns
 from experiments.build.experiment import Experiment, seeds_mode
 from experiments.build.layers import leaf_size
 from experiments.build.memory import Memory, predict_memory
+from experiments.build.processes import say
 from experiments.build.replay import free_memory, tells_memory
 from experiments.record.folder import Folder
 from experiments.record.saving import disk_warning
@@ -36,12 +37,12 @@ class CompileClock:
 
 
 def warn_of_checkpoints(experiment: Experiment, folder: Folder) -> None:
-    """Print a sentence where the checkpoints may not fit, or take long to write."""
+    """Say where the checkpoints may not fit, or take long to write."""
     # All but what of one is small: networks with their optimisers, and replays.
     learner = leaf_bytes(jax.eval_shape(experiment.agent.init, experiment.keys[0]))
     warning = disk_warning(folder.root, len(experiment.config.seeds) * (learner + experiment.replay.nbytes))
     if warning:
-        print(warning)
+        say(warning)
 
 
 def tell_memory(experiment: Experiment, run: Run, quiet: bool) -> None:
@@ -89,7 +90,8 @@ def print_summary(experiment: Experiment, folders: Sequence[Folder], layers: lis
         f"{schedule.num_envs} per seed, {where}",
         "seeds": f"{of_one} side by side by {seeds_mode(config, spec)}"
         + (f", over {experiment.devices.count} devices" if experiment.devices.mesh else "")
-        + (f", process {folder.slice.index} of {folder.slice.count}, counted from 0" if folder.slice else ""),
+        + (f", process {folder.slice.index} of {folder.slice.count}, counted from 0" if folder.slice else "")
+        + (f", in the first of {jax.process_count()} processes" if jax.process_count() > 1 else ""),
         "budget": f"{experiment.frame(schedule.total):,} frames = {schedule.total:,} steps, "
         f"{schedule.updates(schedule.total):,} updates per seed",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " per seed",

@@ -65,6 +65,7 @@ REFUSED = [
         ["--config.stop_at_frame=100"],
         "stop_at_frame=100 ends runs early, and the table is of whole ones",
     ),
+    (["--config.distributed=True"], "distributed=True shares the seeds of one run, and a comparison starts many"),
     (["--config.slice=0/2"], "slice=0/2 trains some of the seeds, and the table is of all; leave it empty"),
     (["--config.stop_after=1h", "--method=none"], "--method=none: a sweep takes a run that stops by itself"),
     (["--dev-seeds=9"], "--dev-seeds and --budget say how to tune; name what is to be tried"),

@@ -65,6 +65,7 @@ def test_what_cannot_be_is_a_sentence(arguments, sentence):
         ("agent.tau=0.1,0.10", "--config.agent.tau=0.10 is the same run as --config.agent.tau=0.1; name each once"),
         ("env.name=Pendulum-v1,Pendulm-v1", "did you mean"),
         ("slice=0/2", "slice=0/2 is one of 2 processes, and there are 1 seeds"),
+        ("distributed=True", "a sweep starts one process for each run; leave distributed=False, or take slice"),
         ("resume=False", "a sweep goes on where it was stopped, so leave resume=True"),
     ],
 )
