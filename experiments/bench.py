@@ -4,6 +4,7 @@
 `processes` and `devices`.
 
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
+host: the same from states for 2, 16 and 64 environments: one call for all (env.workers=batch) beside the others.
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 once: that update as a run makes it here. processes: `once` in 20 processes, whose speeds should be one.
@@ -41,6 +42,7 @@ from envs.pools.device import auto_reset_step
 from envs.pools.host import HostPool
 from envs.registry import device_env, host_env
 from experiments.benches.devices import bench_devices
+from experiments.benches.host import bench_envs, bench_host
 from experiments.benches.learning import bench_methods, bench_once, bench_plasticity, bench_processes, bench_update
 from experiments.benches.peer import HEADER, Comparison, bench_peer, line
 from experiments.benches.timing import Row, milliseconds
@@ -50,27 +52,6 @@ from experiments.build.compile_cache import keep_compiled
 from experiments.build.experiment import setup
 from experiments.train.loop import Run
 from experiments.train.rollout import stack_frames
-
-
-def bench_envs(lanes: int = 2, seconds: float = 2.0) -> Iterator[Row]:
-    """Host environments at 84x84, action repeat 2, random actions; the best of three runs."""
-    for renderer, quality in (("jax", "fast"), ("gl", "fast"), ("gl", "canonical")):
-        for task in ("cartpole_swingup", "cheetah_run", "walker_walk"):
-            make = host_env("dmc", task, pixels=True, renderer=renderer, render_quality=quality)
-            for backend in ("serial", "thread", "process"):
-                with HostPool(make, [(0, lane) for lane in range(lanes)], backend) as pool:
-                    pool.reset()
-                    speed = max(_steps_per_second(pool, lanes, seconds) for _ in range(3))
-                yield f"{task} {renderer} {quality} {backend}, {lanes} lanes", speed, "steps/s"
-
-
-def _steps_per_second(pool: HostPool, lanes: int, seconds: float) -> float:
-    actions = np.random.default_rng(0).uniform(-1, 1, (256, lanes, pool.spec.action_dim)).astype(np.float32)
-    steps, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        pool.step(actions[steps % len(actions)])
-        steps += 1
-    return steps * lanes / (time.perf_counter() - begin)
 
 
 def bench_render(size: int = 84, seconds: float = 3.0) -> Iterator[Row]:
@@ -210,6 +191,7 @@ def _train_speed(config: Any, seconds: float) -> float:
 
 BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
     "envs": lambda variant: bench_envs(),
+    "host": lambda variant: bench_host(),
     "render": lambda variant: bench_render(),
     "peer": bench_peer,
     "update": bench_update,
@@ -226,7 +208,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
 }
 
 
-BY_NAME_ONLY = ("once", "processes", "devices")
+BY_NAME_ONLY = ("once", "processes", "devices", "host")
 """Not among what runs where no `--what` is given."""
 
 

@@ -35,18 +35,19 @@ class Parts:
     """What the formulas read: a batch, the model and task of one of its environments, and the domain's constants."""
 
     def __init__(self, batch: Batch, env: Environment) -> None:
-        self.batch, self.task = batch, env.task
+        self._batch, self.task = batch, env.task
         self.named, self.model = env.physics.named.model, env.physics.model
         self.constant: dict[str, Any] = vars(sys.modules[type(env.task).__module__])
 
-    def sensor(self, name: str) -> slice:
-        """The places of a sensor's readings."""
-        first, size = self.model.sensor(name).adr[0], self.model.sensor(name).dim[0]
-        return slice(int(first), int(first + size))
+    def bind(self, *names: str) -> list[np.ndarray]:
+        """Fields of all simulations, each [lanes, ...], that are always as the newest step left them."""
+        return [self._batch.bind(name) for name in names]
 
-    def read(self, *names: str) -> np.ndarray:
-        """What these sensors read, side by side."""
-        return np.concatenate([self.batch.sensordata[:, self.sensor(name)] for name in names], axis=1)
+    def sensors(self, *names: str) -> Callable[[], np.ndarray]:
+        """Reads sensors, side by side."""
+        (readings,), found = self.bind("sensordata"), [self.model.sensor(name) for name in names]
+        places = [place for each in found for place in range(each.adr[0], each.adr[0] + each.dim[0])]
+        return lambda: readings[:, places]
 
 
 def make_rules(batch: Batch, env: Environment, domain: str) -> Rules:
@@ -55,145 +56,126 @@ def make_rules(batch: Batch, env: Environment, domain: str) -> Rules:
 
 
 def _cheetah(parts: Parts) -> Rules:
-    batch, fastest = parts.batch, parts.constant["_RUN_SPEED"]
-    forward = parts.sensor("torso_subtreelinvel").start
+    qpos, qvel = parts.bind("qpos", "qvel")
+    velocity, fastest = parts.sensors("torso_subtreelinvel"), parts.constant["_RUN_SPEED"]
 
     def reward() -> np.ndarray:
-        return _linear(batch.sensordata[:, forward], fastest, margin=fastest, value_at_margin=0)
+        return _linear(velocity()[:, 0], fastest, margin=fastest, value_at_margin=0)
 
-    return Rules(lambda: [batch.qpos[:, 1:], batch.qvel], reward)
+    return Rules(lambda: [qpos[:, 1:], qvel], reward)
 
 
 def _walker(parts: Parts) -> Rules:
-    batch, torso = parts.batch, parts.model.body("torso").id
-    forward, wanted, high = (
-        parts.sensor("torso_subtreelinvel").start,
-        parts.task._move_speed,
-        parts.constant["_STAND_HEIGHT"],
-    )
-
-    def observe() -> list[np.ndarray]:
-        return [batch.xmat[:, 1:, [XX, XZ]], batch.xpos[:, torso, 2], batch.qvel]
+    xpos, xmat, qvel = parts.bind("xpos", "xmat", "qvel")
+    torso, velocity = parts.model.body("torso").id, parts.sensors("torso_subtreelinvel")
+    high, wanted = parts.constant["_STAND_HEIGHT"], parts.task._move_speed
 
     def reward() -> np.ndarray:
-        standing = _gaussian(batch.xpos[:, torso, 2], high, np.inf, margin=high / 2)
-        stand = (3 * standing + (1 + batch.xmat[:, torso, ZZ]) / 2) / 4
+        standing = _gaussian(xpos[:, torso, 2], high, np.inf, margin=high / 2)
+        stand = (3 * standing + (1 + xmat[:, torso, ZZ]) / 2) / 4
         if wanted == 0:
             return stand
-        return stand * (5 * _linear(batch.sensordata[:, forward], wanted, wanted / 2, value_at_margin=0.5) + 1) / 6
+        return stand * (5 * _linear(velocity()[:, 0], wanted, margin=wanted / 2, value_at_margin=0.5) + 1) / 6
 
-    return Rules(observe, reward)
+    return Rules(lambda: [xmat[:, 1:, [XX, XZ]], xpos[:, torso, 2], qvel], reward)
 
 
 def _cartpole(parts: Parts) -> Rules:
-    batch, task = parts.batch, parts.task
-    tolerance = _tolerance()
-
-    def observe() -> list[np.ndarray]:
-        return [batch.qpos[:, 0], batch.xmat[:, 2:, [ZZ, XZ]], batch.qvel]
+    qpos, qvel, xmat, ctrl = parts.bind("qpos", "qvel", "xmat", "ctrl")
+    task, tolerance = parts.task, _tolerance()
 
     def sparse() -> np.ndarray:
-        upright = tolerance(batch.xmat[:, 2:, ZZ], task._ANGLE_COSINE_RANGE).prod(axis=1)
-        return tolerance(batch.qpos[:, 0], task._CART_RANGE) * upright
+        upright = tolerance(xmat[:, 2:, ZZ], task._ANGLE_COSINE_RANGE).prod(axis=1)
+        return tolerance(qpos[:, 0], task._CART_RANGE) * upright
 
     def smooth() -> np.ndarray:
-        upright = (batch.xmat[:, 2:, ZZ] + 1) / 2
-        centred = (1 + _gaussian(batch.qpos[:, 0], 0.0, 0.0, margin=2)) / 2
-        gentle = (4 + tolerance(batch.ctrl, margin=1, value_at_margin=0, sigmoid="quadratic")[:, 0]) / 5
-        slow = (1 + tolerance(batch.qvel[:, 1:], margin=5).min(axis=1)) / 2
+        upright = (xmat[:, 2:, ZZ] + 1) / 2
+        centred = (1 + _gaussian(qpos[:, 0], 0.0, 0.0, margin=2)) / 2
+        gentle = (4 + tolerance(ctrl, margin=1, value_at_margin=0, sigmoid="quadratic")[:, 0]) / 5
+        slow = (1 + tolerance(qvel[:, 1:], margin=5).min(axis=1)) / 2
         return upright.mean(axis=1) * gentle * slow * centred
 
-    return Rules(observe, sparse if task._sparse else smooth)
+    return Rules(lambda: [qpos[:, 0], xmat[:, 2:, [ZZ, XZ]], qvel], sparse if task._sparse else smooth)
 
 
 def _reacher(parts: Parts) -> Rules:
-    batch, target, finger = parts.batch, parts.model.geom("target").id, parts.model.geom("finger").id
-    touch = parts.named.geom_size[["target", "finger"], 0].sum()
-    tolerance = _tolerance()
+    qpos, qvel, places = parts.bind("qpos", "qvel", "geom_xpos")
+    target, finger = parts.model.geom("target").id, parts.model.geom("finger").id
+    touch, tolerance = parts.named.geom_size[["target", "finger"], 0].sum(), _tolerance()
 
     def to_target() -> np.ndarray:
-        return batch.geom_xpos[:, target, :2] - batch.geom_xpos[:, finger, :2]
+        return places[:, target, :2] - places[:, finger, :2]
 
-    def reward() -> np.ndarray:
-        return tolerance(_length(to_target()), (0, touch))
-
-    return Rules(lambda: [batch.qpos, to_target(), batch.qvel], reward)
+    return Rules(lambda: [qpos, to_target(), qvel], lambda: tolerance(_length(to_target()), (0, touch)))
 
 
 def _finger(parts: Parts) -> Rules:
-    read, turn = parts.read, hasattr(parts.task, "_target_radius")
-    size, fast = parts.named.site_size["target", 0], parts.constant["_SPIN_VELOCITY"]
+    turn, fast = hasattr(parts.task, "_target_radius"), parts.constant["_SPIN_VELOCITY"]
+    size = parts.named.site_size["target", 0]
+    hinge, tip, target = (parts.sensors(name) for name in ("spinner", "tip", "target"))
+    angles, touch = parts.sensors("proximal", "distal"), parts.sensors("touchtop", "touchbottom")
+    speeds = parts.sensors("proximal_velocity", "distal_velocity", "hinge_velocity")
 
-    def from_hinge(name: str) -> np.ndarray:
-        return read(name)[:, SIDE] - read("spinner")[:, SIDE]
+    def from_hinge(place: Callable[[], np.ndarray]) -> np.ndarray:
+        return place()[:, SIDE] - hinge()[:, SIDE]
 
     def to_surface() -> np.ndarray:
-        return _length(from_hinge("target") - from_hinge("tip")) - size
+        return _length(from_hinge(target) - from_hinge(tip)) - size
 
     def observe() -> list[np.ndarray]:
-        speeds = read("proximal_velocity", "distal_velocity", "hinge_velocity")
-        entries = [read("proximal", "distal"), from_hinge("tip"), speeds, np.log1p(read("touchtop", "touchbottom"))]
-        return [*entries, from_hinge("target"), to_surface()] if turn else entries
+        entries = [angles(), from_hinge(tip), speeds(), np.log1p(touch())]
+        return [*entries, from_hinge(target), to_surface()] if turn else entries
 
     def reward() -> np.ndarray:
-        return (to_surface() <= 0 if turn else read("hinge_velocity")[:, 0] <= -fast).astype(np.float64)
+        return (to_surface() <= 0 if turn else speeds()[:, 2] <= -fast).astype(np.float64)
 
     return Rules(observe, reward)
 
 
 def _hopper(parts: Parts) -> Rules:
-    batch, torso, foot = parts.batch, parts.model.body("torso").id, parts.model.body("foot").id
-    forward = parts.sensor("torso_subtreelinvel").start
-    high, fast = parts.constant["_STAND_HEIGHT"], parts.constant["_HOP_SPEED"]
-    tolerance = _tolerance()
-
-    def observe() -> list[np.ndarray]:
-        return [batch.qpos[:, 1:], batch.qvel, np.log1p(parts.read("touch_toe", "touch_heel"))]
+    qpos, qvel, xipos, ctrl = parts.bind("qpos", "qvel", "xipos", "ctrl")
+    torso, foot = parts.model.body("torso").id, parts.model.body("foot").id
+    velocity, touch = parts.sensors("torso_subtreelinvel"), parts.sensors("touch_toe", "touch_heel")
+    high, fast, tolerance = parts.constant["_STAND_HEIGHT"], parts.constant["_HOP_SPEED"], _tolerance()
 
     def reward() -> np.ndarray:
-        standing = tolerance(batch.xipos[:, torso, 2] - batch.xipos[:, foot, 2], (high, 2))
+        standing = tolerance(xipos[:, torso, 2] - xipos[:, foot, 2], (high, 2))
         if parts.task._hopping:
-            return standing * _linear(batch.sensordata[:, forward], fast, fast / 2, value_at_margin=0.5)
-        gentle = tolerance(batch.ctrl, margin=1, value_at_margin=0, sigmoid="quadratic").mean(axis=1)
+            return standing * _linear(velocity()[:, 0], fast, margin=fast / 2, value_at_margin=0.5)
+        gentle = tolerance(ctrl, margin=1, value_at_margin=0, sigmoid="quadratic").mean(axis=1)
         return standing * ((gentle + 4) / 5)
 
-    return Rules(observe, reward)
+    return Rules(lambda: [qpos[:, 1:], qvel, np.log1p(touch())], reward)
 
 
 def _pendulum(parts: Parts) -> Rules:
-    batch, pole = parts.batch, parts.model.body("pole").id
+    (xmat, qvel), pole = parts.bind("xmat", "qvel"), parts.model.body("pole").id
     upright, tolerance = parts.constant["_COSINE_BOUND"], _tolerance()
-
-    def observe() -> list[np.ndarray]:
-        return [batch.xmat[:, pole, [ZZ, XZ]], batch.qvel]
-
-    return Rules(observe, lambda: tolerance(batch.xmat[:, pole, ZZ], (upright, 1)))
+    return Rules(lambda: [xmat[:, pole, [ZZ, XZ]], qvel], lambda: tolerance(xmat[:, pole, ZZ], (upright, 1)))
 
 
 def _acrobot(parts: Parts) -> Rules:
-    batch, target, tip = parts.batch, parts.model.site("target").id, parts.model.site("tip").id
+    xmat, qvel, places = parts.bind("xmat", "qvel", "site_xpos")
+    target, tip = parts.model.site("target").id, parts.model.site("tip").id
     arms = [parts.model.body(name).id for name in ("upper_arm", "lower_arm")]
     radius, tolerance = parts.named.site_size["target", 0], _tolerance()
 
-    def observe() -> list[np.ndarray]:
-        return [batch.xmat[:, arms, XZ], batch.xmat[:, arms, ZZ], batch.qvel]
-
     def reward() -> np.ndarray:
-        away = _length(batch.site_xpos[:, target] - batch.site_xpos[:, tip])
+        away = _length(places[:, target] - places[:, tip])
         return tolerance(away, (0, radius)) if parts.task._sparse else _gaussian(away, 0, radius, margin=1)
 
-    return Rules(observe, reward)
+    return Rules(lambda: [xmat[:, arms, XZ], xmat[:, arms, ZZ], qvel], reward)
 
 
 def _ball_in_cup(parts: Parts) -> Rules:
-    batch, target, ball = parts.batch, parts.model.site("target").id, parts.model.body("ball").id
+    qpos, qvel, sites, bodies = parts.bind("qpos", "qvel", "site_xpos", "xpos")
+    target, ball = parts.model.site("target").id, parts.model.body("ball").id
     room = parts.named.site_size["target", SIDE] - parts.named.geom_size["ball", 0]
 
     def reward() -> np.ndarray:
-        away = abs(batch.site_xpos[:, target, SIDE] - batch.xpos[:, ball, SIDE])
-        return (away < room).all(axis=1).astype(np.float64)
+        return (abs(sites[:, target, SIDE] - bodies[:, ball, SIDE]) < room).all(axis=1).astype(np.float64)
 
-    return Rules(lambda: [batch.qpos, batch.qvel], reward)
+    return Rules(lambda: [qpos, qvel], reward)
 
 
 DOMAINS: dict[str, Callable[[Parts], Rules]] = {
@@ -236,4 +218,5 @@ def _squared(x: np.ndarray) -> np.ndarray:
 
 def _length(x: np.ndarray) -> np.ndarray:
     """Each vector's length as `np.linalg.norm` has it of that vector alone."""
+    x = np.ascontiguousarray(x)
     return np.sqrt(np.vecdot(x, x))

@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float32
 
 Envs = Sequence[Any]  # of `envs.dmc.env.DmcEnv`, whose file imports this one
+OF_A_THREAD = 8
+"""Simulations for which a thread is worth waking: where other work has the cores, it comes late."""
+
 
 class DmcTogether:
     """Steps environments of one task together; see `envs.types.Together`."""
 
     def __init__(self, envs: Envs) -> None:
-        from mujoco import mjtStage
         from mujoco.batch import Batch
 
-        threads = min(len(envs), len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max(1, min(len(envs) // OF_A_THREAD, cores))
         self._batch = Batch(envs[0]._model(), len(envs), threads, persistent=True)
-        self._stage = mjtStage.mjSTAGE_VEL.value
         self._frames = np.zeros(len(envs))  # of the episode that each is in
         self._rules: Rules | None = None  # once an episode was started
 
-    def step(
-        self, envs: Envs, actions: Float32[np.ndarray, "lanes actions"]
-    ) -> list[TimeStep | Exception]:
+    def step(self, envs: Envs, actions: Float32[np.ndarray, "lanes actions"]) -> list[TimeStep | Exception]:
         """One agent step of each, or how it failed."""
         rules, spec = self._load(envs), envs[0].spec
         self._batch.ctrl = envs[0]._scaled(actions)
@@ -76,20 +76,16 @@ class DmcTogether:
 
     def _advance(self, substeps: int, going: Bool[np.ndarray, " lanes"]) -> dict[int, Exception]:
         """Takes those that go on through a frame, and gives what dm_control would have raised in which of them."""
-        from dm_control.rl.control import PhysicsError
-        from mujoco import FatalError, mjtWarning
+        from mujoco import FatalError, mjtStage
         from mujoco.batch import SimulationError
 
         before, failed = self._batch.warning[..., 1].copy(), {}
         try:
-            self._batch.step(going, substeps, self._stage)
+            self._batch.step(going, substeps, mjtStage.mjSTAGE_VEL.value)
         except SimulationError as error:
             failed = {int(lane): FatalError(self._batch.error(int(lane))) for lane in error.ids}
         risen = self._batch.warning[..., 1] > before
-        for lane in map(int, np.flatnonzero(risen.any(axis=1))):
-            names = ", ".join(np.compress(risen[lane], list(mjtWarning.__members__)))
-            failed[lane] = PhysicsError(f"Physics state is invalid. Warning(s) raised: {names}")
-        return failed
+        return failed | {int(lane): _invalid(risen[lane]) for lane in np.flatnonzero(risen.any(axis=1))}
 
     def _scenes(self, envs: Envs, rules: Rules, failed: dict[int, Exception]) -> Sequence[np.ndarray]:
         if not envs[0].spec.pixels:
@@ -103,6 +99,15 @@ class DmcTogether:
         for lane, env in enumerate(envs):
             if not env.begun:
                 self._batch.get_data(lane, env._simulation())
+
+
+def _invalid(warnings: Bool[np.ndarray, " kinds"]) -> Exception:
+    """What dm_control raises for these warnings of MuJoCo."""
+    from dm_control.rl.control import PhysicsError
+    from mujoco import mjtWarning
+
+    names = ", ".join(np.compress(warnings, list(mjtWarning.__members__)))
+    return PhysicsError(f"Physics state is invalid. Warning(s) raised: {names}")
 
 
 def check_together(name: str, domain: str) -> None:

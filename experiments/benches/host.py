@@ -1,0 +1,75 @@
+"""How fast environments on the host are, by how they step side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from envs.pools.batch import BatchPool
+from envs.pools.host import HostPool
+from envs.registry import find_kind, host_env
+from envs.types import HostKind
+from experiments.benches.timing import Row
+
+MOST_PROCESSES = 16  # an interpreter for each lane
+
+
+def bench_envs(lanes: int = 2, seconds: float = 2.0) -> Iterator[Row]:
+    """Host environments at 84x84, action repeat 2, random actions; the best of three runs."""
+    for renderer, quality in (("jax", "fast"), ("gl", "fast"), ("gl", "canonical")):
+        for task in ("cartpole_swingup", "cheetah_run", "walker_walk"):
+            make = host_env("dmc", task, pixels=True, renderer=renderer, render_quality=quality)
+            for backend in ("serial", "thread", "process"):
+                with HostPool(make, [(0, lane) for lane in range(lanes)], backend) as pool:
+                    pool.reset()
+                    speed = max(_speeds(pool, seconds)[0] for _ in range(3))
+                yield f"{task} {renderer} {quality} {backend}, {lanes} lanes", speed, "steps/s"
+
+
+def bench_host(seconds: float = 0.5, rounds: int = 6) -> Iterator[Row]:
+    """dm_control from states, action repeat 2, random actions: `env.workers=batch` against the other three.
+
+    All are stepped in turn, several times; the best counts. Processor time is that of this process.
+    """
+    for task in ("cheetah_run", "cartpole_swingup", "walker_walk", "reacher_easy", "finger_spin"):
+        for lanes in (2, 16, 64):
+            best = _best(task, lanes, seconds, rounds)
+            for backend, (speed, _) in best.items():
+                yield f"{task}, {lanes} lanes, {backend}", speed, "steps/s"
+            batch, others = best.pop("batch"), best
+            fastest = max(others, key=lambda backend: others[backend][0])
+            yield f"{task}, {lanes} lanes: batch against {fastest}", batch[0] / others[fastest][0], "times as fast"
+            spared = batch[1] / others["serial"][1]
+            yield f"{task}, {lanes} lanes: batch against serial", spared, "times the steps per CPU second"
+
+
+def _best(task: str, lanes: int, seconds: float, rounds: int) -> dict[str, tuple[float, float]]:
+    """Agent steps per second, and per second of processor time, of each way to step so many environments."""
+    make, kind, streams = host_env("dmc", task), find_kind("dmc"), [(0, lane) for lane in range(lanes)]
+    assert isinstance(kind, HostKind) and kind.together is not None
+    pools: dict[str, HostPool] = {"serial": HostPool(make, streams, "serial")}
+    try:
+        pools["thread"] = HostPool(make, streams, "thread")
+        if lanes <= MOST_PROCESSES:
+            pools["process"] = HostPool(make, streams, "process")
+        pools["batch"] = BatchPool(make, kind.together(task), streams)
+        for pool in pools.values():
+            pool.reset()
+        runs = [{name: _speeds(pool, seconds) for name, pool in pools.items()} for _ in range(rounds)]
+    finally:
+        for pool in pools.values():
+            pool.close()
+    return {name: (max(run[name][0] for run in runs), max(run[name][1] for run in runs)) for name in pools}
+
+
+def _speeds(pool: HostPool, seconds: float) -> tuple[float, float]:
+    """Agent steps of all lanes per second, and per second of this process's processor time."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (256, pool.lanes, pool.spec.action_dim)).astype(np.float32)
+    steps, begin, worked = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - begin < seconds:
+        pool.step(actions[steps % len(actions)])
+        steps += 1
+    done = steps * pool.lanes
+    return done / (time.perf_counter() - begin), done / (time.process_time() - worked)
