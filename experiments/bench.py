@@ -1,7 +1,7 @@
 """How fast the parts are, as ratios measured in one run: `python -m experiments.bench --what=update`.
 
 `--json=FILE` keeps the rows, `--budget=9m` begins nothing later than that. Without `--what` all is measured but `once`,
-`processes` and `devices`.
+`processes`, `devices` and `host`.
 
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
 host: the same from states for 2, 16 and 64 environments: one call for all (env.workers=batch) beside the others.

@@ -1,8 +1,8 @@
 """All environments of a task stepped at once by `mujoco.batch`: `env.workers=batch`.
 
 dm_control ends a step with `mj_step1` (its "legacy step"). A batch that keeps its simulations does the same with the
-stage `VEL`, and goes on from there: states and what is derived of them are those of dm_control, bit for bit. Episodes
-are started, replayed and drawn by each environment itself, in its own simulation, which is copied to the batch and back.
+stage `VEL`, and goes on from there: states and what is derived of them are those of dm_control, bit for bit. Each
+environment starts, replays and draws its episodes itself, in its own simulation, which is copied to the batch and back.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from envs.pools.host import HostPool, attempt, Failed
+from envs.pools.host import Failed, HostPool, attempt
 from envs.pools.worker import Lane, SerialWorker
 from envs.types import MakeHostEnv, MakeTogether, Scene
 

@@ -146,7 +146,7 @@ class EnvSettings:
     )
     worker_timeout: float = setting(
         300.0,
-        "after which an environment of a host kind that does not answer counts as hung and is started anew; not serial, batch",
+        "after which a host environment that does not answer counts as hung and is started anew; not serial, batch",
         unit="seconds",
         above=0,
     )

@@ -148,5 +148,5 @@ def test_a_pool_that_is_closed_says_so():
 
 def test_other_domains_are_refused():
     kind: Any = find_kind("dmc")
-    with pytest.raises(ValueError, match="not humanoid_run; set --config.env.workers=thread"):
+    with pytest.raises(ValueError, match=r"not humanoid_run; set --config.env.workers=thread"):
         kind.together("humanoid_run")
