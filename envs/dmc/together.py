@@ -87,7 +87,8 @@ class DmcTogether:
         risen = self._batch.warning[..., 1] > before
         return failed | {int(lane): _invalid(risen[lane]) for lane in np.flatnonzero(risen.any(axis=1))}
 
-    def _scenes(self, envs: Envs, rules: Rules, failed: dict[int, Exception]) -> Sequence[np.ndarray]:
+    def _scenes(self, envs: Envs, rules: Rules, failed: dict[int, Exception]) -> Any:
+        """Stacked states, or a list of what is drawn from; of those that failed, nothing that means anything."""
         if not envs[0].spec.pixels:
             entries = [each.reshape(len(envs), -1) for each in rules.observe()]
             return np.concatenate(entries, axis=1).astype(np.float32)

@@ -37,7 +37,7 @@ def play(name, steps, **settings):
     usual, batch = pools(name, **settings)
     with usual, batch:
         np.testing.assert_array_equal(usual.reset(), batch.reset())
-        ends, paid = 0, 0.0
+        ends, paid, snapshot = 0, 0.0, batch.snapshot()
         for t, actions in enumerate(random_actions(usual, steps)):
             left, right = usual.step(actions), batch.step(actions)
             same(left, right)
@@ -70,18 +70,16 @@ def test_lanes_are_what_they_are_alone(name, repeat, steps):
     assert ends == (3 if repeat == 30 else 0)
 
 
+TASKS = [name for name in find_kind("dmc").tasks() if any(name.startswith(f"{domain}_") for domain in DOMAINS)]
+PAY_BY_CHANCE = ("reacher_easy", "finger_turn_easy", "ball_in_cup_catch", "cartpole_balance_sparse")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in find_kind("dmc").tasks() if name.rpartition("_")[0] in DOMAINS])
+@pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_what_it_is_alone(name):
-    ends, _ = play(name, 800, action_repeat=2)
+    ends, paid = play(name, 600, action_repeat=2)
     assert ends == 3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["reacher_easy", "finger_turn_easy", "ball_in_cup_catch", "cartpole_balance_sparse"])
-def test_rewards_that_are_rare_are_the_same_too(name):
-    _, paid = play(name, 800, action_repeat=2)
-    assert paid > 0
+    assert paid > 0 or name not in PAY_BY_CHANCE
 
 
 def test_each_of_the_domains_is_one_of_the_suite():

@@ -103,10 +103,10 @@ def test_what_does_not_step_by_one_call_is_refused(kind, name, sentence):
         setup(config_of(mujoco_states, kind=kind, name=name, workers="batch"))
 
 
-def test_a_batch_is_built_and_is_the_pool_to_train_and_to_evaluate_in():
+def test_a_pool_that_steps_by_one_call_is_built():
     experiment = setup(config_of(mujoco_states, kind="dmc", name="pendulum_swingup", workers="batch"))
     try:
-        assert isinstance(experiment.pool, BatchPool) and isinstance(experiment.eval_pool, BatchPool)
+        assert isinstance(experiment.pool, BatchPool)
         assert experiment.pool.reset().shape == (2, 3)
     finally:
         experiment.close()
