@@ -35,7 +35,7 @@ def full() -> ConfigDict:
     env.backend = "mujoco"  # on the host, or mjx: on the device, for the tasks that configs/mjx_pixels.py names
     env.renderer = "jax"  # draws on the device, without OpenGL; gl: MuJoCo's own renderer, on the host
     env.render_quality = "fast"  # canonical: with shadows and reflections, slow; smooth: no jagged edges
-    env.workers = "thread"  # thread, process or serial: how the environments step side by side
+    env.workers = "thread"  # thread, process, serial or batch (one call for all): how they step side by side
     env.worker_timeout = 300.0  # seconds after which one that does not answer is started anew
     env.update(continual())
     return config

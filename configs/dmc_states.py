@@ -29,7 +29,7 @@ def full() -> ConfigDict:
     env.action_repeat = 1
     env.backend = "mujoco"  # on the host, or mjx: on the device, for the tasks that configs/mjx_pixels.py names
     env.renderer = "jax"  # of videos, without OpenGL; gl: MuJoCo's own renderer
-    env.workers = "serial"  # or thread, process: how environments step side by side; a step is shorter than a hand-over
+    env.workers = "serial"  # a step is shorter than a hand-over to thread or process; batch: one call for many of them
     env.worker_timeout = 300.0  # seconds after which one that does not answer is started anew
     env.update(continual())
     return config

@@ -57,7 +57,11 @@ class EpisodeEnv(ABC, Generic[Observation]):
                 f"An action of {self.spec.name} must have shape {self._middle.shape}, got {np.shape(action)}."
             )
         self._refuse_infinite(action)
-        return self._middle + self._reach * np.clip(action, -1, 1).astype(self._middle.dtype)
+        return self._scaled(action)
+
+    def _scaled(self, actions: Float32[np.ndarray, "*lanes actions"]) -> Float[np.ndarray, "*lanes actions"]:
+        """Actions in [-1, 1], clipped to it, between their limits."""
+        return self._middle + self._reach * np.clip(actions, -1, 1).astype(self._middle.dtype)
 
     def _advance(self, action: Float32[np.ndarray, " actions"]) -> tuple[float, bool, bool]:
         """Holds one action for `action_repeat` frames; gives the sum of rewards, terminated, truncated."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -100,6 +100,23 @@ class HostEnv(Protocol):
 
 
 MakeHostEnv = Callable[[], HostEnv]
+
+
+class Together(Protocol):
+    """Many environments of one task, stepped by one call, bit for bit as each would step itself.
+
+    `step(envs, actions)` gives where each of them got, or how it failed. Each starts and replays its episodes itself,
+    and is drawn after `save(envs)`, which takes it to where it is.
+    """
+
+    def step(
+        self, envs: Sequence[Any], actions: Float32[np.ndarray, "lanes actions"]
+    ) -> list[TimeStep | Exception]: ...
+
+    def save(self, envs: Sequence[Any]) -> None: ...
+
+
+MakeTogether = Callable[[Sequence[Any]], Together]
 
 EnvState: TypeAlias = "PyTree[Array]"
 
@@ -198,9 +215,14 @@ class Kind(Generic[Settings]):
 
 @dataclass(frozen=True)
 class HostKind(Kind[Settings]):
-    """A kind of environments on the host. `make` must be picklable for workers that are processes."""
+    """A kind of environments on the host. `make` must be picklable for workers that are processes.
+
+    together(name): makes what steps many environments of a task by one call (`env.workers=batch`) out of them; raises
+        ValueError for a task that it does not have. None where the kind has no such thing.
+    """
 
     make: Callable[[str, Settings], HostEnv]
+    together: Callable[[str], MakeTogether] | None = None
 
 
 @dataclass(frozen=True)

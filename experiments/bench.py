@@ -1,11 +1,12 @@
 """How fast the parts are, as ratios measured in one run: `python -m experiments.bench --what=update`.
 
 `--json=FILE` keeps the rows, `--budget=9m` ends it by then. Without `--what` all is measured that is about the machine
-at hand, on a GPU or a TPU what it should be asked first (`accelerator`); on a CPU all but this, `once`, `processes` and
-`devices`.
+at hand, on a GPU or a TPU what it should be asked first (`accelerator`); on a CPU all but this, `once`, `processes`,
+`devices` and `host`.
 
 accelerator: what a GPU or a TPU should be asked: whole chunks and their memory, updates by precision and their floor.
 envs: agent steps per second of host environments, by backend, renderer and rendering quality.
+host: the same from states for 2, 16 and 64 environments: one call for all (env.workers=batch) beside the others.
 render: frames per second of MuJoCo scenes, the ray caster against OpenGL, by batch.
 update: one DrQ update of all seeds: vmap against map, kinds of convolution, with and without NE.
 once: that update as a run makes it here. processes: `once` in 20 processes, whose speeds should be one.
@@ -43,6 +44,7 @@ from envs.registry import device_env, host_env
 from experiments.benches.accelerator import bench_accelerator
 from experiments.benches.budget import Budget
 from experiments.benches.devices import bench_devices
+from experiments.benches.host import bench_envs, bench_host
 from experiments.benches.learning import bench_methods, bench_once, bench_plasticity, bench_processes, bench_update
 from experiments.benches.on_device import bench_frames, bench_train
 from experiments.benches.peer import HEADER, Comparison, bench_peer, line
@@ -51,27 +53,6 @@ from experiments.build.allocator import keep_freed_memory
 from experiments.build.checks import seconds_of
 from experiments.build.compile_cache import keep_compiled
 from experiments.record.folder import write_json
-
-
-def bench_envs(lanes: int = 2, seconds: float = 2.0) -> Iterator[Row]:
-    """Host environments at 84x84, action repeat 2, random actions; the best of three runs."""
-    for renderer, quality in (("jax", "fast"), ("gl", "fast"), ("gl", "canonical")):
-        for task in ("cartpole_swingup", "cheetah_run", "walker_walk"):
-            make = host_env("dmc", task, pixels=True, renderer=renderer, render_quality=quality)
-            for backend in ("serial", "thread", "process"):
-                with HostPool(make, [(0, lane) for lane in range(lanes)], backend) as pool:
-                    pool.reset()
-                    speed = max(_steps_per_second(pool, lanes, seconds) for _ in range(3))
-                yield f"{task} {renderer} {quality} {backend}, {lanes} lanes", speed, "steps/s"
-
-
-def _steps_per_second(pool: HostPool, lanes: int, seconds: float) -> float:
-    actions = np.random.default_rng(0).uniform(-1, 1, (256, lanes, pool.spec.action_dim)).astype(np.float32)
-    steps, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        pool.step(actions[steps % len(actions)])
-        steps += 1
-    return steps * lanes / (time.perf_counter() - begin)
 
 
 def bench_render(size: int = 84, seconds: float = 3.0) -> Iterator[Row]:
@@ -155,6 +136,7 @@ def bench_store(capacity: int = 20_000, batch: int = 256) -> Iterator[Row]:
 BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
     "accelerator": bench_accelerator,
     "envs": lambda variant: bench_envs(),
+    "host": lambda variant: bench_host(),
     "render": lambda variant: bench_render(),
     "peer": bench_peer,
     "update": bench_update,
@@ -171,7 +153,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row | Comparison]]] = {
 }
 
 
-ON_CPU = tuple(each for each in BENCHES if each not in ("accelerator", "once", "processes", "devices"))
+ON_CPU = tuple(each for each in BENCHES if each not in ("accelerator", "once", "processes", "devices", "host"))
 ON_ACCELERATOR = (
     "accelerator",
     "update",

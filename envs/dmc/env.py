@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from envs.dmc.together import DmcTogether, check_together
 from envs.episodes import action_limits
 from envs.mujoco import gl
 from envs.mujoco.base import MujocoEnv, MujocoSettings, RendererName
 from envs.render.drawing import Drawing
 from envs.render.scenery import make_scenery
-from envs.types import ArraySpec, EnvSpec, HostKind, observe
+from envs.types import ArraySpec, EnvSpec, HostKind, MakeTogether, observe
 from settings import setting
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def _tasks() -> dict[str, tuple[str, str]]:
 class DmcEnv(MujocoEnv["dm_env.TimeStep"]):
     """One task of the suite. An episode is a function of its seed and its actions alone.
 
+    `begun`: an episode was started since `DmcTogether`, if there is one, last took over.
+
     Raises:
       ValueError: a camera that the model does not have, or pixels of a task that `jax` does not draw.
       RuntimeError: pixels with `gl`, and no OpenGL.
@@ -68,6 +71,7 @@ class DmcEnv(MujocoEnv["dm_env.TimeStep"]):
     def __init__(self, name: str, settings: DmcSettings) -> None:
         suite = gl.import_suite(pixels=settings.pixels and settings.renderer == "gl")
         domain, task = _tasks()[name]
+        self.domain, self.begun = domain, False
         # The LQR draws its masses and springs when it is loaded: a fixed seed gives every lane the same system.
         self._env = suite.load(domain, task, task_kwargs={"random": 0})
         self._physics = self._env.physics
@@ -126,6 +130,7 @@ class DmcEnv(MujocoEnv["dm_env.TimeStep"]):
         return np.concatenate([np.ravel(entry) for entry in entries]).astype(np.float32)
 
     def _start(self, seed: int) -> None:
+        self.begun = True
         self._env.task.random.seed(seed)
         self._observation = self._env.reset()
         for renderer in self._renderers.values():
@@ -139,11 +144,18 @@ class DmcEnv(MujocoEnv["dm_env.TimeStep"]):
         return float(step.reward), step.last() and step.discount == 0, step.last() and step.discount != 0
 
 
+def together(name: str) -> MakeTogether:
+    """What steps many environments of this task at once. ValueError for a task whose rules stand for one alone."""
+    check_together(name, _tasks()[name][0])
+    return DmcTogether
+
+
 KIND = HostKind(
     "dmc",
     DmcEnv,
     DmcSettings,
     check=check,
+    together=together,
     tasks=task_names,
     packages=("mujoco", "dm_control"),
     backends=(("mujoco", "dmc"), ("mjx", "mjx")),

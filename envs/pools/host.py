@@ -35,7 +35,7 @@ IN_A_ROW = 3
 """Failures of one lane without a whole episode in between, at which it is given up."""
 
 
-class _Failed(NamedTuple):
+class Failed(NamedTuple):
     """What came in place of a lane's answer."""
 
     error: Exception
@@ -99,7 +99,7 @@ class HostPool:
         """Runs a method on all lanes at once. If anything fails, the pool closes."""
         answers = self._answers(method, args)
         for answer in answers:
-            if isinstance(answer, _Failed):
+            if isinstance(answer, Failed):
                 self.close()
                 raise answer.error
         return answers
@@ -112,9 +112,9 @@ class HostPool:
             raise RuntimeError("This pool of environments is closed: make a new one and restore a snapshot.")
         try:
             deadline = time.monotonic() + self._timeout
-            waits = [_attempt(worker.post, method, *each) for worker, each in zip(self._workers, args, strict=True)]
+            waits = [attempt(worker.post, method, *each) for worker, each in zip(self._workers, args, strict=True)]
             return [
-                wait if isinstance(wait, _Failed) else _attempt(wait, max(deadline - time.monotonic(), 0.0))
+                wait if isinstance(wait, Failed) else attempt(wait, max(deadline - time.monotonic(), 0.0))
                 for wait in waits
             ]
         except BaseException:
@@ -126,7 +126,7 @@ class HostPool:
         while True:
             self._failures[lane] += 1
             told = "".join(traceback.format_exception(error)).rstrip()
-            _attempt(self._workers[lane].abandon)
+            attempt(self._workers[lane].abandon)
             if self._failures[lane] >= IN_A_ROW:
                 _LOG.error("environment %d failed for good:\n%s", lane, told)
                 self.failure = RuntimeError(
@@ -135,8 +135,8 @@ class HostPool:
                 )
                 return None
             _LOG.error("environment %d failed; another one begins episode %d in its place:\n%s", lane, episode, told)
-            found = _attempt(self._begin_anew, lane, episode)
-            if not isinstance(found, _Failed):
+            found = attempt(self._begin_anew, lane, episode)
+            if not isinstance(found, Failed):
                 return found
             error = found.error
 
@@ -153,7 +153,7 @@ class HostPool:
         # What cannot begin at all is wrong as it stands; what worked before may be mended.
         scenes = self._answers("start", args) if begun else self._all("start", args)
         for lane, each in enumerate(scenes):
-            if isinstance(each, _Failed):
+            if isinstance(each, Failed):
                 scenes[lane] = self._anew(lane, int(numbers[lane]), each.error)
         if self.failure is not None:
             self.close()
@@ -177,7 +177,7 @@ class HostPool:
         if actions.shape != expected:
             raise ValueError(f"The pool of {self.spec.name} takes actions of shape {expected}, got {actions.shape}")
         answers = self._answers("step", [(action,) for action in actions])
-        self.failed = np.array([isinstance(answer, _Failed) for answer in answers])
+        self.failed = np.array([isinstance(answer, Failed) for answer in answers])
         for lane in map(int, np.flatnonzero(self.failed)):
             lost = TimeStep(self._scenes[lane], np.float32(0), np.bool_(False), np.bool_(True))
             first = self._anew(lane, int(self._episode[lane]) + 1, answers[lane].error)
@@ -236,7 +236,7 @@ class HostPool:
         """Ends every lane; safe to call twice."""
         workers, self._workers = self._workers, []
         for worker in workers:
-            _attempt(worker.close)
+            attempt(worker.close)
 
     def __enter__(self) -> HostPool:
         return self
@@ -245,12 +245,12 @@ class HostPool:
         self.close()
 
 
-def _attempt(call: Callable[..., Any], *args: Any) -> Any:
+def attempt(call: Callable[..., Any], *args: Any) -> Any:
     """What a call gives, or how it failed."""
     try:
         return call(*args)
     except Exception as error:  # whatever an environment may raise
-        return _Failed(error)
+        return Failed(error)
 
 
 def _first_line(error: Exception) -> str:

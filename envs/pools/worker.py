@@ -43,7 +43,7 @@ class Lane:
     """One environment that starts its own next episode. Episode `e` has the seed `SeedSequence((*stream, e))` gives."""
 
     def __init__(self, make: MakeHostEnv, stream: tuple[int, ...]) -> None:
-        self._env = make()
+        self.env = make()
         self._stream = stream
         self._episode = 0
 
@@ -52,25 +52,28 @@ class Lane:
         return int(np.random.SeedSequence((*self._stream, episode)).generate_state(1)[0])
 
     def spec(self) -> EnvSpec:
-        return self._env.spec
+        return self.env.spec
 
     def start(self, episode: int) -> Scene:
-        return self._env.reset(self._seed(episode))
+        return self.env.reset(self._seed(episode))
 
     def replay(self, episode: int, actions: Float32[np.ndarray, "steps actions"]) -> Scene:
-        return self._env.replay(self._seed(episode), actions)
+        return self.env.replay(self._seed(episode), actions)
 
     def step(self, action: Float32[np.ndarray, " actions"]) -> tuple[TimeStep, Scene | None]:
         """The step, and the first scene of the next episode if this one is over."""
-        step = self._env.step(action)
+        return self.after(self.env.step(action))
+
+    def after(self, step: TimeStep) -> tuple[TimeStep, Scene | None]:
+        """The same for a step that was taken already."""
         over = step.terminated or step.truncated
         return step, self.start(self._episode + 1) if over else None
 
     def picture(self, size: int) -> Scene:
-        return self._env.picture(size)
+        return self.env.picture(size)
 
     def close(self) -> None:
-        self._env.close()
+        self.env.close()
 
 
 class Worker(Protocol):
@@ -98,17 +101,17 @@ class SerialWorker:
     """The caller's own thread: the lane works when its result is asked for. Nobody is there to notice that it hangs."""
 
     def __init__(self, make: MakeHostEnv, stream: tuple[int, ...], lane: int) -> None:
-        self._lane = Lane(make, stream)
+        self.lane = Lane(make, stream)
 
     def post(self, method: str, *args: Any) -> Callable[[float], Any]:
-        call = partial(getattr(self._lane, method), *args)
+        call = partial(getattr(self.lane, method), *args)
         return lambda seconds: call()
 
     def close(self) -> None:
-        self._lane.close()
+        self.lane.close()
 
     def abandon(self) -> None:
-        self._lane.close()
+        self.lane.close()
 
 
 class ThreadWorker:

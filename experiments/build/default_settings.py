@@ -141,12 +141,12 @@ class EnvSettings:
     name: str = setting("cheetah_run", "the task, as its kind names it")
     num_envs: int = setting(1, "side by side, per seed", least=1)
     frame_stack: int = setting(3, "newest observations that the agent sees side by side; 1 from states", least=1)
-    workers: Literal["thread", "process", "serial"] = setting(
-        "thread", "how the environments of a host kind step side by side"
+    workers: Literal["thread", "process", "serial", "batch"] = setting(
+        "thread", "how the environments of a host kind step side by side; batch: by one call, for nine domains of dmc"
     )
     worker_timeout: float = setting(
         300.0,
-        "after which an environment of a host kind that does not answer counts as hung and is started anew; not serial",
+        "after which a host environment that does not answer counts as hung and is started anew; not serial, batch",
         unit="seconds",
         above=0,
     )

@@ -11,11 +11,12 @@ import jax
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from envs.pools.batch import BatchPool
 from envs.pools.host import HostPool
 from envs.pools.sequence import alike, fit_device
 from envs.registry import KINDS, check_task, find_kind, make_settings
 from envs.relabel import relabel
-from envs.types import DeviceEnv, DeviceKind, EnvSpec, HostKind, Kind
+from envs.types import DeviceEnv, DeviceKind, EnvSpec, HostKind, Kind, MakeTogether
 from experiments.build.default_settings import EnvSettings
 from experiments.build.tasks import relabelling, task_names
 from settings import settings_of
@@ -136,14 +137,18 @@ def open_host_pools(config: ConfigDict, kind: HostKind) -> Iterator[tuple[list[H
             f"env.relabel is for environments on the device, and kind {kind.name} is on the host; set "
             "--config.env.relabel.every=0, or take kind gymnax or mjx"
         )
-    makers = _each_task(config, kind, lambda name, settings: partial(kind.make, name, settings))
+    together = _together(config, kind)
+    makers = _each_task(
+        config, kind, lambda name, settings: (partial(kind.make, name, settings), together(name) if together else None)
+    )
     streams = [(seed, TRAIN_STREAM, lane) for seed in config.seeds for lane in range(config.env.num_envs)]
     opened: list[HostPool] = []
     timeout = config.env.get("worker_timeout", EnvSettings.worker_timeout)  # not every config names it
     try:
-        for make in makers:
+        for make, join in makers:
             for lanes in (streams, [(seed, EVAL_STREAM) for seed in config.seeds]):
-                opened.append(HostPool(make, lanes, config.env.workers, timeout))
+                pool = BatchPool(make, join, lanes) if join else HostPool(make, lanes, config.env.workers, timeout)
+                opened.append(pool)
                 _check_spec(config, opened[-1].spec)
         if config.video.every and not opened[0].spec.pixels:
             for pool in opened[1::2]:
@@ -153,6 +158,15 @@ def open_host_pools(config: ConfigDict, kind: HostKind) -> Iterator[tuple[list[H
         for pool in opened:
             pool.close()
         raise
+
+
+def _together(config: ConfigDict, kind: HostKind) -> Callable[[str], MakeTogether] | None:
+    """For `env.workers=batch`, what the kind has for it."""
+    if config.env.workers != "batch":
+        return None
+    if kind.together is None:
+        raise ValueError(f"env.workers='batch' is for kind dmc, not for {kind.name}; set --config.env.workers=thread")
+    return kind.together
 
 
 def _each_task(config: ConfigDict, kind: Kind, make: Callable[[str, Any], Made]) -> list[Made]:

@@ -11,6 +11,7 @@ import pytest
 from configs import dmc_pixels, dmc_states, gymnax_pixels, gymnax_states, mjx_pixels, mujoco_states
 from envs.dmc.env import DmcSettings
 from envs.mjx.env import MjxSettings
+from envs.pools.batch import BatchPool
 from envs.pools.host import HostPool
 from experiments.build.environment import env_settings, kind_of
 from experiments.build.experiment import setup
@@ -83,6 +84,32 @@ def test_keys_of_other_kinds_that_ask_for_something_are_refused(config, sentence
 def test_what_the_environment_is_not_is_refused(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         setup(config_of(kind="own_kinds:DEVICE", **{"name": "right", **changes}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        ("own_kinds:HOST", "anywhere", "env.workers='batch' is for kind dmc, not for line; .*workers=thread"),
+        (
+            "dmc",
+            "humanoid_run",
+            "env.workers='batch' steps the domains acrobot, .*, not humanoid_run; .*workers=thread",
+        ),
+        ("dmc", "chetah_run", "env.name: unknown task 'chetah_run' of kind dmc; did you mean cheetah_run"),
+    ],
+)
+def test_what_does_not_step_by_one_call_is_refused(kind, name, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        setup(config_of(mujoco_states, kind=kind, name=name, workers="batch"))
+
+
+def test_a_pool_that_steps_by_one_call_is_built():
+    experiment = setup(config_of(mujoco_states, kind="dmc", name="pendulum_swingup", workers="batch"))
+    try:
+        assert isinstance(experiment.pool, BatchPool)
+        assert experiment.pool.reset().shape == (2, 3)
+    finally:
+        experiment.close()
 
 
 def test_a_host_kind_from_outside_is_built():
