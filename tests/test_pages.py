@@ -21,8 +21,8 @@ from flax.training.train_state import TrainState
 
 import ne_jax
 from experiments.build.checks import validate
+from experiments.build.command_line import config_of
 from experiments.build.lanes import lanes_of
-from experiments.run import config_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

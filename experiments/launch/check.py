@@ -20,13 +20,13 @@ def answer(arguments: Sequence[str]) -> dict[str, Any]:
     `memory` is what its replays take, in bytes, and `beyond_memory` the error where these would not fit here.
     """
     from experiments.build.checks import validate
+    from experiments.build.command_line import config_of
     from experiments.build.errors import CURABLE, is_told
     from experiments.build.experiment import make_schedule, setup
     from experiments.build.lanes import refuse_lanes
     from experiments.build.slices import own_seeds
     from experiments.record.calendar import stop_step
     from experiments.record.folder import Folder, check_config, check_folder, resolved
-    from experiments.run import config_of
 
     try:
         config = config_of(arguments)

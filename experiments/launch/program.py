@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from experiments.build.command_line import parse
 from experiments.launch.engine import Result, carry_out
 from experiments.launch.local import LocalLauncher, cores_here, gpus_here, make_slots, memory_here
 from experiments.launch.overrides import is_of, settings_given
@@ -18,7 +19,7 @@ from experiments.launch.plan import Asked, Planned, make_plan
 from experiments.launch.progress import Board, State
 from experiments.launch.ray_cluster import RayLauncher
 from experiments.launch.slurm import SubmititLauncher
-from experiments.run import command, parse
+from experiments.run import command
 
 _LAUNCHER = flags.DEFINE_enum(
     "launcher", "local", ["local", "submitit", "ray"], "Processes of this machine, SLURM jobs, or a cluster of Ray."

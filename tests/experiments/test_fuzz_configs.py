@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from programs import forget_programs
 
 from experiments.build.checks import flatten, validate
+from experiments.build.command_line import config_of
 from experiments.plasticity import make_plan
-from experiments.run import config_of, run
+from experiments.run import run
 
 # ml_collections 1.1 reads a config file in a way that Python will give up.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from experiments.build.command_line import config_of
 from experiments.build.lanes import lanes_of, numbers_of, of_all_rows, refuse_lanes
 from experiments.launch.check import answer
 from experiments.record.folder import Folder
 from experiments.record.lane_checkpoints import check_together
 from experiments.record.metrics_files import read_metrics
 from experiments.record.policy import load_policy, read_config
-from experiments.run import config_of, run
+from experiments.run import run
 
 # ml_collections loads a config file in a way that Python 3.12 no longer has.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

@@ -3,9 +3,9 @@
 import pytest
 
 from configs import gymnax_states
+from experiments.build.command_line import config_of
 from experiments.comparison.methods import overrides_of
 from experiments.launch.overrides import with_own
-from experiments.run import config_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
