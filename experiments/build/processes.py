@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from experiments.build.determinism import make_repeatable
+from experiments.build.determinism import has_begun, make_repeatable
 from experiments.build.devices import cut_cpu
 from experiments.build.errors import UserError
 
@@ -41,12 +41,16 @@ def joined(config: ConfigDict, variables: Mapping[str, str] = os.environ) -> Con
     has the `i`-th of `n` equal parts of the seeds.
 
     Raises:
-        ValueError: nothing says where the others are, or each cannot have as many seeds.
+        ValueError: nothing says where the others are, jax has begun, or each cannot have as many seeds.
         UserError: they did not come together in five minutes.
     """
     if not config.get("distributed", False):
         return config
     numbers = _numbers(variables)
+    if has_begun():
+        raise ValueError(
+            "distributed=True comes too late, for jax has begun in this process; start the run in one of its own"
+        )
     # Its own handler would swallow SIGTERM until training begins; a run has handlers itself.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # accelerators have their own

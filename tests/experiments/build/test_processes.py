@@ -62,6 +62,11 @@ def test_half_of_what_has_to_be_said_is_a_sentence():
         processes.joined(config_of(), variables)
 
 
+def test_a_process_in_which_jax_has_begun_cannot_join_others():
+    with pytest.raises(ValueError, match="distributed=True comes too late, for jax has begun in this process; start"):
+        processes.joined(config_of(), TOGETHER)
+
+
 def test_seeds_are_equal_parts_in_their_order(monkeypatch):
     asked, ended = [], []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **said: asked.append(said))
@@ -69,6 +74,7 @@ def test_seeds_are_equal_parts_in_their_order(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(processes, "cut_cpu", lambda config: None)
+    monkeypatch.setattr(processes, "has_begun", lambda: False)
     config = config_of(seeds=(4, 3, 9, 1))
     own = processes.joined(config, TOGETHER)
     assert own.seeds == (9, 1) and not own.distributed and config.seeds == (4, 3, 9, 1)
