@@ -52,4 +52,5 @@ def _set_env(config, kind, pixels):
     elif "action_repeat" not in config.env:  # a kind without such settings
         config.env.update(action_repeat=1, pixels=False)
     if kind in ON_HOST:
-        config.env.workers = next(each.default for each in settings_of(EnvSettings) if each.key == "workers")
+        own = ("workers", "worker_timeout")
+        config.env.update({each.key: each.default for each in settings_of(EnvSettings) if each.key in own})
