@@ -11,7 +11,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from operator import itemgetter
 from threading import Timer
 from typing import Any
@@ -28,6 +29,8 @@ from experiments.build.errors import UserError
 
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 """The variables that say where process 0 can be reached, how many there are, and which one this is."""
+OF_ANOTHER = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection reset", "another task")
+"""Words in the errors of jax and gloo where another process has ended."""
 SILENT = 20.0
 """Seconds of waiting for others after which a process says that it waits."""
 LAST_WORDS = 3.0
@@ -139,14 +142,23 @@ def brought_to_first(tree: PyTree) -> list[PyTree]:
 
 
 def _gathered(tree: PyTree) -> Any:
-    """The arrays of all processes, which lead with the process.
+    """The arrays of all processes, which lead with the process."""
+    with meeting():
+        return multihost_utils.process_allgather(tree)
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """For what all processes do together.
 
     Raises:
         UserError: one of them is gone.
     """
     try:
-        return multihost_utils.process_allgather(tree)
+        yield
     except (ValueError, RuntimeError) as error:
+        if not (several() and any(word in str(error) for word in OF_ANOTHER)):
+            raise
         raise UserError(
             "another process of this run has ended, and its own output says why; the same commands, in all processes, "
             f"go on from the newest checkpoint ({str(error).splitlines()[0][:120]})"

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 
 from envs.pools.host import Snapshot
 from envs.types import EnvState
-from experiments.build.processes import anywhere, is_first, wait_for_all
+from experiments.build.processes import anywhere, is_first, meeting, wait_for_all
 from experiments.record.global_arrays import of_all, of_this, shapes_of_all
 from experiments.record.sums import check_sums, first_line, write_sums
 from experiments.train.loop import Run
@@ -63,8 +63,9 @@ class Checkpoints:
             return
         (replay, rest), envs = of_all((_split(run), envs))
         items = {name: ocp.args.StandardSave(tree) for name, tree in (("replay", replay), ("state", rest))}
-        self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
-        self._manager.wait_until_finished()
+        with meeting():
+            self._manager.save(run.step, args=ocp.args.Composite(**items, envs=ocp.args.StandardSave(envs)))
+            self._manager.wait_until_finished()
         if is_first():
             write_sums(self._folder / str(run.step))
 

@@ -12,6 +12,8 @@ from experiments.build import determinism, experiment
 from experiments.build.determinism import FLAG, has_begun, make_repeatable
 from experiments.launch.check import answer
 
+# ml_collections 1.1 reads a config file in a way that Python will give up.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import os

@@ -94,6 +94,8 @@ def test_a_process_that_is_gone_is_a_sentence(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match=r"another process of this run has ended, .*Connection reset by peer\)$"):
         processes.anywhere(False)
+    with pytest.raises(ValueError, match="no such shape"), processes.meeting():  # a defect shows its traceback
+        raise ValueError("no such shape")
 
 
 def test_alone_nothing_is_different():
