@@ -187,7 +187,7 @@ def test_the_first_run_as_it_is_told(tmp_path):
     for words in told:
         run(words, tmp_path)
     assert (tmp_path / "results/played/grid.mp4").exists()
-    readme = blocks("README.md")[0].replace("drq_ne_cheetah_run", "drq_ne_smoke_cartpole_swingup")
+    readme = blocks("README.md")[0].replace("drq_ne_quick", "drq_ne_smoke")
     code = "\n".join([*blocks("docs/first_run.md"), "obs = picture", readme])
     printed = run([sys.executable, "-c", code], tmp_path)
     assert "(0, " in printed and "eval/return" in printed
