@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from envs.pools.host import Snapshot
 from envs.types import EnvState
 from experiments.record.checkpoints import Checkpoints
-from experiments.train.devices import host_memory
+from experiments.train.devices import host_memory, rows_of
 from experiments.train.loop import Run
 
 
@@ -119,6 +119,8 @@ def _rows(leaf: Any, i: int, lanes: int) -> Any:
     each = leaf.shape[0] // lanes
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct((each, *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding)
+    if isinstance(leaf, jax.Array):
+        return rows_of(leaf, i * each, (i + 1) * each)
     return leaf[i * each : (i + 1) * each]
 
 

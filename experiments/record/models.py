@@ -20,6 +20,7 @@ from agents.updates import TrainState
 from experiments.build.processes import brought_to_first, several
 from experiments.record.folder import Folder
 from experiments.record.sums import check_sums, first_line, write_sums
+from experiments.train.devices import rows_of
 from experiments.train.seeds import over_seeds
 
 
@@ -40,7 +41,8 @@ def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | 
 def networks_of(state: AgentState, seed_index: int) -> dict[str, Any]:
     """One seed's: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
     # On one device, for what reads them may have no more.
-    state = jax.device_put(jax.tree.map(lambda leaf: leaf[seed_index], state), jax.local_devices()[0])
+    state = jax.tree.map(lambda leaf: rows_of(leaf, seed_index, seed_index + 1), state)
+    state = jax.tree.map(lambda leaf: leaf[0], jax.device_put(state, jax.local_devices()[0]))
     tree: dict[str, Any] = {}
     for name, part in vars(state).items():
         if isinstance(part, TrainState):

@@ -16,12 +16,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from experiments.train.step import Steps
 
 AXIS = "seeds"
 EACH, ALL = PartitionSpec(AXIS), PartitionSpec()
+
+
+def rows_of(array: Array, begin: int, end: int) -> Array:
+    """Rows of an array that may lie over devices, on the first that has some: each device's part is read by itself.
+
+    Indexing such an array is a program in which the devices meet. Where a run has several processes even those of one
+    meet by gloo, and two such programs at once can wait for each other for ever.
+    """
+    parts = []
+    for shard in sorted(array.addressable_shards, key=lambda shard: shard.index[0].indices(len(array))):
+        first, last, _ = shard.index[0].indices(len(array))
+        if max(begin, first) < min(end, last):
+            parts.append(shard.data[max(begin, first) - first : min(end, last) - first])
+            begin = last
+    return parts[0] if len(parts) == 1 else jnp.concatenate(jax.device_put(parts, parts[0].device))
 
 
 @dataclass(frozen=True)

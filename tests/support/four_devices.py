@@ -15,12 +15,12 @@ import numpy as np
 import tiny
 import tiny_device
 import turning
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tiny_device import build, pool_of, train
 
 from experiments.build.experiment import Experiment
 from experiments.record.checkpoints import Checkpoints
-from experiments.train.devices import AXIS, SeedDevices, spread_steps
+from experiments.train.devices import AXIS, SeedDevices, rows_of, spread_steps
 from experiments.train.evaluation import device_evaluator
 from experiments.train.loop import Run, make_advance, train_on_host
 from experiments.train.network_metrics import all_masks
@@ -183,8 +183,24 @@ def learned(seeds, count, kind, **settings):
     same(a, b)
 
 
+def rows():
+    """Rows that lie on one device, on several, or on all alike: read on one of them."""
+    values = np.arange(12.0).reshape(6, 2)
+    mesh = Mesh(np.array(jax.local_devices()[:3]), (AXIS,))
+    for spec in (PartitionSpec(AXIS), PartitionSpec()):
+        spread_out = jax.device_put(values, NamedSharding(mesh, spec))
+        for begin, end in ((0, 1), (3, 4), (2, 4), (1, 6)):
+            found = rows_of(spread_out, begin, end)
+            np.testing.assert_array_equal(found, values[begin:end])
+            assert len(found.devices()) == 1
+    keys = jax.device_put(jax.random.split(jax.random.key(0), 6), NamedSharding(mesh, PartitionSpec(AXIS)))
+    found, expected = (np.asarray(jax.random.key_data(each)) for each in (rows_of(keys, 4, 5), keys))
+    np.testing.assert_array_equal(found, expected[4:5])
+
+
 def quick():
     """What every test run asks."""
+    rows()
     loops((3, 5, 7), 2, num_envs=2)
 
 
