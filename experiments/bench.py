@@ -52,7 +52,7 @@ from experiments.benches.timing import Row, milliseconds
 from experiments.build.allocator import keep_freed_memory
 from experiments.build.checks import seconds_of
 from experiments.build.compile_cache import keep_compiled
-from experiments.record.folder import write_json
+from experiments.record.metrics_files import write_json
 
 
 def bench_render(size: int = 84, seconds: float = 3.0) -> Iterator[Row]:

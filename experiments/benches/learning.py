@@ -55,14 +55,18 @@ def drq_agent(variant: str, method: str, conv: str) -> Agent:
     return make_agent(config, spec, make_optimisers(config, 100_000))
 
 
-def td3_update(seeds: int) -> tuple[Agent, tuple[Any, ...]]:
-    """TD3 as published for MuJoCo, dense: 17 features, 6 actions; and what its update takes, but for the clock."""
+def td3_agent() -> Agent:
+    """TD3 as published for MuJoCo, dense: 17 features, 6 actions."""
     config = gymnax_states.get_config()
     config.agent, config.plasticity.method = td3(), "none"
     scene: Any = jax.ShapeDtypeStruct((17,), jnp.float32)
-    agent = make_agent(
-        config, EnvSpec("states", scene, lambda scene: scene, 6, 1, 1000, False), make_optimisers(config, 100_000)
-    )
+    spec = EnvSpec("states", scene, lambda scene: scene, 6, 1, 1000, False)
+    return make_agent(config, spec, make_optimisers(config, 100_000))
+
+
+def td3_update(seeds: int) -> tuple[Agent, tuple[Any, ...]]:
+    """The agent of `td3_agent`, and what its update takes, but for the clock."""
+    agent = td3_agent()
     keys = jax.random.split(jax.random.key(0), seeds)
     obs, action, scalars = (jnp.ones((seeds, 256, *shape)) for shape in ((17,), (6,), ()))
     return agent, (jax.jit(over_seeds(agent.init, "map"))(keys), Transition(obs, action, scalars, scalars, obs), keys)

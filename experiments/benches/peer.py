@@ -18,15 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from agents.types import Agent, Clock, Transition
-from configs import dmc_pixels, gymnax_states
+from configs import dmc_pixels
 from configs.common import td3
-from envs.types import EnvSpec
+from experiments.benches.learning import drq_agent, td3_agent
 from experiments.benches.torch_worker import Peers, Timed, least
-from experiments.build.agent import make_agent
-from experiments.build.optimisers import make_optimisers
 from experiments.train.seeds import over_seeds
 
 ROUNDS = 8
@@ -99,34 +96,22 @@ def drq_item(variant: str, seeds: int) -> Item:
     """The update of `configs/dmc_pixels.py`, dense and, of the small variants, with NE beside it."""
     config = dmc_pixels.get_config(variant)
     size, batch = config.env.image_size, config.batch_size
-    frame: Any = jax.ShapeDtypeStruct((size, size, 3), jnp.uint8)
-    spec = EnvSpec("frames", frame, lambda frame: frame, 2, 2, 500, True)
     shape = (size, size, 3 * config.env.frame_stack)
     word = f"DrQ {size}x{size}, batch {batch}, {seeds} seed{'s' if seeds > 1 else ''}"
-    agents = {f"{word}, dense": _agent(config, spec, "none")}
+    agents = {f"{word}, dense": drq_agent(variant, "none", "auto")}
     if variant:
-        agents[f"{word}, NE"] = _agent(config, spec, "ne")
+        agents[f"{word}, NE"] = drq_agent(variant, "ne", "auto")
     settings = config.agent.to_dict() | {"obs": (shape[-1], size, size), "actions": 2}
-    config.agent.conv = "xla"  # no loops, whose turns XLA does not count
-    return _item(agents, _agent(config, spec, "none"), shape, seeds, batch, 1, settings)
+    counted = drq_agent(variant, "none", "xla")  # no loops, whose turns XLA does not count
+    return _item(agents, counted, shape, seeds, batch, 1, settings)
 
 
 def td3_item() -> Item:
     """TD3's update as published for MuJoCo: 17 features, 6 actions, 256-256, batch 256."""
-    config = gymnax_states.get_config()
-    config.agent = td3()
-    scene: Any = jax.ShapeDtypeStruct((17,), jnp.float32)
-    spec = EnvSpec("states", scene, lambda scene: scene, 6, 1, 1000, False)
-    settings = config.agent.to_dict() | {"obs": (17,), "actions": 6}
-    agent = _agent(config, spec, "none")
+    agent, own = td3_agent(), td3()
+    settings = own.to_dict() | {"obs": (17,), "actions": 6}
     name = "TD3 256-256, batch 256, 1 seed, dense"
-    return _item({name: agent}, agent, (17,), 1, 256, config.agent.policy_delay, settings)
-
-
-def _agent(config: ConfigDict, spec: EnvSpec, method: str) -> Agent:
-    """The agent as a run on this device has it."""
-    config.plasticity.method = method
-    return make_agent(config, spec, make_optimisers(config, 100_000))
+    return _item({name: agent}, agent, (17,), 1, 256, own.policy_delay, settings)
 
 
 def _item(

@@ -33,11 +33,6 @@ def save_models(folder: Folder, seed: int, state: AgentState, seed_index: int) -
         write_networks(folder.seed(int(own)) / "model", tree, folder.config)
 
 
-def save_model(folder: Path, state: AgentState, seed_index: int, config: Path | None = None) -> None:
-    """Write one seed's networks. `config`: the run's `config.json`, of which a copy goes beside them."""
-    write_networks(folder, networks_of(state, seed_index), config)
-
-
 def networks_of(state: AgentState, seed_index: int) -> dict[str, Any]:
     """One seed's: `{name: {"params": ..., "masks": {path: ...}}}`, target networks as params alone."""
     # On one device, for what reads them may have no more.
@@ -53,7 +48,7 @@ def networks_of(state: AgentState, seed_index: int) -> dict[str, Any]:
 
 
 def write_networks(folder: Path, tree: PyTree, config: Path | None = None) -> None:
-    """Write what `networks_of` gives, whole or not at all."""
+    """Write what `networks_of` gives, whole or not at all. `config`: the run's `config.json`; a copy goes beside it."""
     part = folder.absolute().with_name(folder.name + ".part")
     alone = {"active_processes": {0}} if several() else {}
     options = ocp.options.MultiprocessingOptions(**alone)
@@ -77,7 +72,7 @@ def _masks(model: TrainState) -> dict[str, Array]:
 
 
 def load_model(folder: Path) -> dict[str, PyTree]:
-    """Read what `save_model` wrote, as nested dictionaries of arrays.
+    """Read what `write_networks` wrote, as nested dictionaries of arrays.
 
     Raises:
         ValueError: the folder holds no networks, or damaged ones.
@@ -93,7 +88,7 @@ def load_model(folder: Path) -> dict[str, PyTree]:
 
 
 def load_agent(folders: Sequence[Path], agent: Agent, keys: Key[Array, " seeds"]) -> AgentState:
-    """The state of all seeds' agents with the networks that `save_model` wrote, a folder and a key per seed.
+    """The state of all seeds' agents with the networks that `write_networks` wrote, a folder and a key per seed.
 
     What is not saved, the optimisers' state, is as a new agent's.
 

@@ -22,7 +22,7 @@ from experiments.record.checkpoints import Checkpoints, read_births
 from experiments.record.curves import draw_curves
 from experiments.record.folder import Folder, check_folder, open_folder
 from experiments.record.metrics_files import SeedWriter, read_metrics
-from experiments.record.models import load_model, save_model
+from experiments.record.models import load_model, networks_of, write_networks
 from experiments.record.policy import read_config
 from experiments.record.report.page import page
 from experiments.record.report.runs import read_runs
@@ -57,7 +57,7 @@ def saved(tmp_path_factory):
     for step in (OLDER, NEWER):
         checkpoints.save(small_run(step), ENVS)
     checkpoints.close()
-    save_model(root / "model", small_run(NEWER).learner.agent, 0)
+    write_networks(root / "model", networks_of(small_run(NEWER).learner.agent, 0))
     return root
 
 

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from experiments.record.checkpoints import Checkpoints
-from experiments.record.models import load_model, save_model
+from experiments.record.models import load_model, networks_of, write_networks
 
 
 def restored(folder):
@@ -85,7 +85,7 @@ def test_an_empty_folder_restores_nothing(tmp_path):
 def test_a_seeds_model_is_its_own(saved, tmp_path):
     _, run = saved
     for i in range(2):
-        save_model(tmp_path / str(i), run.learner.agent, i)
+        write_networks(tmp_path / str(i), networks_of(run.learner.agent, i))
         model = load_model(tmp_path / str(i))
         assert sorted(model) == ["actor", "critic", "encoder", "target_critic"]
         kernel = run.learner.agent.actor.params["policy"]["hidden_0"]["dense"]["kernel"][i]

@@ -19,7 +19,7 @@ from experiments.evaluate import play
 from experiments.record.checkpoints import Checkpoints
 from experiments.record.folder import Folder, check_folder
 from experiments.record.metrics_files import read_metrics
-from experiments.record.models import load_agent, load_model, save_model
+from experiments.record.models import load_agent, load_model, networks_of, write_networks
 from experiments.record.policy import read_config
 from experiments.train.loop import Run
 from experiments.train.state import LearnerState, MetricAccumulator, RolloutState
@@ -61,7 +61,7 @@ def small_run() -> Run:
 
 def test_no_file_of_a_run_is_a_pickle_and_none_is_unpickled(tmp_path, monkeypatch):
     run = small_run()
-    save_model(tmp_path / "model", run.learner.agent, 0)
+    write_networks(tmp_path / "model", networks_of(run.learner.agent, 0))
     checkpoints = Checkpoints(tmp_path / "checkpoint")
     checkpoints.save(run, [jnp.ones(2)])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -108,7 +108,7 @@ def test_networks_of_another_shape_are_named(tmp_path):
         return SimpleNamespace(init=init)
 
     keys = jax.random.split(jax.random.key(0), 1)
-    save_model(tmp_path / "model", jax.vmap(agent(3).init)(keys), 0)
+    write_networks(tmp_path / "model", networks_of(jax.vmap(agent(3).init)(keys), 0))
     assert load_agent([tmp_path / "model"], agent(3), keys).target["w"].shape == (1, 3)
     with pytest.raises(ValueError, match=r"net/params/w has the shape \(2, 3\), not \(2, 4\)"):
         load_agent([tmp_path / "model"], agent(4), keys)
